@@ -1,0 +1,728 @@
+// SPDX-License-Identifier: BSL-1.0
+
+#include "passthrough.hpp"
+
+#include "capture.hpp"
+#include "policies.hpp"
+#include "qemu.hpp"
+#include "story.hpp"
+
+#include "pt/e1000e/registers.hpp"
+#include "pt/e1000e/tx_ring.hpp"
+#include "pt/lapic/injector.hpp"
+#include "pt/lapic/local_apic.hpp"
+#include "pt/paging/ept.hpp"
+#include "pt/paging/table.hpp"
+#include "pt/paging/vtd_second_stage.hpp"
+#include "pt/pci/bar.hpp"
+#include "pt/pci/config_ports.hpp"
+#include "pt/pci/enumerate.hpp"
+#include "pt/pci/msi.hpp"
+#include "pt/pci/msi_x.hpp"
+#include "pt/pci/port_config_access.hpp"
+#include "pt/vmx/io_bitmap.hpp"
+#include "pt/vtd/register_invalidator.hpp"
+#include "pt/vtd/root_table.hpp"
+#include "pt/vtd/unit.hpp"
+
+#include <array>
+#include <deque>
+#include <filesystem>
+#include <sstream>
+
+#include <range/v3/algorithm/any_of.hpp>
+#include <range/v3/algorithm/count_if.hpp>
+#include <range/v3/algorithm/find_if.hpp>
+#include <range/v3/algorithm/search.hpp>
+#include <range/v3/range/conversion.hpp>
+#include <range/v3/view/iota.hpp>
+#include <range/v3/view/transform.hpp>
+
+namespace demo {
+
+namespace {
+
+using bytes = std::vector<std::byte>;
+
+// The machine and what is where in it.
+constexpr pt::hpa remapping_unit{0xFED9'0000}; // q35's only one
+constexpr unsigned host_address_width = 48;    // aw-bits=48, as its DMAR table would say
+constexpr pt::hpa tables_at{128 * pt::MiB};    // host memory for translation tables
+constexpr std::size_t table_count = 64;
+constexpr pt::gpa guest_memory_at{0};             // the guest believes its memory starts at 0
+constexpr pt::hpa guest_really_at{256 * pt::MiB}; // and this is where it is
+constexpr std::uint64_t guest_memory_size = 16 * pt::MiB;
+constexpr pt::hpa secret_at{48 * pt::MiB}; // the host's, and not the guest's
+constexpr std::uint16_t domain_id = 1;
+
+// What the guest's driver uses of its memory.
+constexpr pt::gpa ring_at{0x1'0000};
+constexpr pt::gpa buffers_at{0x2'0000};
+constexpr std::uint32_t ring_size = 8;
+
+// IA32_VMX_EPT_VPID_CAP and MAXPHYADDR of a Skylake server; QEMU emulates no VMX to ask.
+constexpr pt::ept::capabilities ept_capabilities{0xF01'0673'4141};
+constexpr unsigned physical_width = 46;
+
+constexpr const char* nic_mac = "52:54:00:12:34:56";
+
+qemu::options machine_options(const passthrough_options& wanted) {
+    return {.binary = wanted.qemu,
+            .arguments = {"-machine", "q35", "-accel", "tcg", "-nodefaults", "-no-user-config",
+                          "-display", "none", "-m", "512", "-device",
+                          "intel-iommu,intremap=on,aw-bits=48", "-netdev", "hubport,id=n0,hubid=0",
+                          "-device", fmt::format("e1000e,netdev=n0,id=nic,addr=5,mac={}", nic_mac),
+                          "-object",
+                          fmt::format("filter-dump,id=f0,netdev=n0,file={}",
+                                      std::filesystem::absolute(wanted.capture).string())},
+            .name = "pt-qemu-passthrough"};
+}
+
+std::string text(pt::pci::function_address function) {
+    return std::string{function.text().data(), function.text().size()};
+}
+
+std::string text(const pt::error& why) {
+    return fmt::format("{} at {:#x}", pt::name(why.code), why.where);
+}
+
+/// The value, or the end of the story.
+template <class T>
+T got(pt::result<T> answer, std::string_view attempted) {
+    if (!answer) {
+        throw broken(fmt::format("{}: {}", attempted, text(answer.error())));
+    }
+    if constexpr (!std::is_void_v<T>) {
+        return *std::move(answer);
+    }
+}
+
+const char* name(pt::pci::bar_kind kind) {
+    switch (kind) {
+    case pt::pci::bar_kind::io: return "io";
+    case pt::pci::bar_kind::mem32: return "mem32";
+    case pt::pci::bar_kind::mem1m: return "mem1m";
+    case pt::pci::bar_kind::mem64: return "mem64";
+    case pt::pci::bar_kind::rom: return "rom";
+    }
+    return "?";
+}
+
+std::uint64_t round_up(std::uint64_t value, std::uint64_t step) {
+    return (value + step - 1) / step * step;
+}
+
+/// The guest's I/O instructions. What its bitmap leaves open goes to the real ports; the rest exits,
+/// and this is the exit handler: pt's CF8/CFC machine takes what is its own, and nobody the rest.
+class guest_ports {
+public:
+    using machine = pt::pci::config_ports<pt::pci::port_config_access<qemu_ports>>;
+
+    guest_ports(qemu_ports real, machine& config, const pt::vmx::io_bitmap& bitmap, unsigned& exits)
+        : real_{real}, config_{&config}, bitmap_{&bitmap}, exits_{&exits} {}
+
+    std::uint8_t in8(pt::io_port port) {
+        return opened(port, 1) ? real_.in8(port)
+                               : static_cast<std::uint8_t>(read(port, pt::pci::width::byte));
+    }
+    std::uint16_t in16(pt::io_port port) {
+        return opened(port, 2) ? real_.in16(port)
+                               : static_cast<std::uint16_t>(read(port, pt::pci::width::word));
+    }
+    std::uint32_t in32(pt::io_port port) {
+        return opened(port, 4) ? real_.in32(port) : read(port, pt::pci::width::dword);
+    }
+    void out8(pt::io_port port, std::uint8_t value) {
+        opened(port, 1) ? real_.out8(port, value) : write(port, pt::pci::width::byte, value);
+    }
+    void out16(pt::io_port port, std::uint16_t value) {
+        opened(port, 2) ? real_.out16(port, value) : write(port, pt::pci::width::word, value);
+    }
+    void out32(pt::io_port port, std::uint32_t value) {
+        opened(port, 4) ? real_.out32(port, value) : write(port, pt::pci::width::dword, value);
+    }
+
+private:
+    bool opened(pt::io_port port, unsigned width) {
+        const bool open = !bitmap_->exits(port, width);
+        *exits_ += open ? 0 : 1;
+        return open;
+    }
+    std::uint32_t read(pt::io_port port, pt::pci::width size) {
+        return config_->read(port, size).value; // all ones where nothing answers
+    }
+    void write(pt::io_port port, pt::pci::width size, std::uint32_t value) {
+        static_cast<void>(config_->write(port, size, value)); // vanishes where nothing answers
+    }
+
+    qemu_ports real_;
+    machine* config_;
+    const pt::vmx::io_bitmap* bitmap_;
+    unsigned* exits_;
+};
+static_assert(pt::port_io<guest_ports>);
+
+/// An Ethernet frame of `size` bytes, recognisable by its number.
+bytes make_frame(std::uint8_t number, std::size_t size) {
+    constexpr std::array<int, 14> header{0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x52,
+                                         0x54, 0x00, 0x12, 0x34, 0x56, 0x88, 0xB5};
+    bytes frame(size);
+    for (std::size_t i = 0; i < size; ++i) {
+        frame[i] = i < header.size() ? static_cast<std::byte>(header[i])
+                                     : static_cast<std::byte>(number * std::size_t{31} + i * 7);
+    }
+    return frame;
+}
+
+/// Vectors in IRR of the host's local APIC, which stands in for the external-interrupt exit: the
+/// machine's processor is halted, so what a device requests stays there to be seen.
+std::vector<unsigned> host_requests(qemu& machine) {
+    const auto printed = machine.qmp("human-monitor-command", {{"command-line", "info lapic"}});
+    std::istringstream lines{printed.get<std::string>()};
+    std::string line;
+    while (std::getline(lines, line)) {
+        std::istringstream words{line};
+        std::string word;
+        if (words >> word && word == "IRR") {
+            std::vector<unsigned> vectors;
+            for (unsigned vector = 0; words >> vector;) {
+                vectors.push_back(vector);
+            }
+            return vectors;
+        }
+    }
+    throw broken("QEMU's `info lapic` shows no IRR");
+}
+
+using ept_table = pt::paging::table<pt::ept::format, qemu_tables, qemu_publication>;
+using dma_table = pt::paging::table<pt::vtd::second_stage::format, qemu_tables, qemu_publication>;
+using remapping = pt::vtd::unit<qemu_mmio, steady_clock>;
+using nic_ring =
+    pt::e1000e::tx_ring<guest_mmio<ept_table>, guest_ring_memory<ept_table>, qemu_order>;
+
+/// EPT translations are cached by processors; this machine runs none.
+struct no_processor {
+    pt::result<void> invalidate(const pt::paging::stale_set<pt::gpa>&) { return {}; }
+};
+
+/// The steps, in order; each uses what those before it have made.
+class passthrough {
+public:
+    explicit passthrough(const passthrough_options& options)
+        : capture_{options.capture},
+          machine_{machine_options(options)},
+          frames_{machine_, tables_at, table_count},
+          bitmap_{bitmap_a_.data(), bitmap_b_.data()},
+          config_ports_{pt::pci::port_config_access{qemu_ports{machine_}}},
+          ept_{qemu_tables{frames_}, pt::ept::format{ept_capabilities, physical_width},
+               qemu_publication{frames_}} {}
+
+    void run() {
+        find_and_assign();
+        open_ports_and_map();
+        translate_dma();
+        send_packets();
+        attack();
+        interrupt();
+        give_back();
+        story_.tell("");
+        story_.tell("{} checks held. The frames are in {}.", story_.checks(), capture_.string());
+    }
+
+private:
+    /// Configuration space as the guest reaches it: its own IN and OUT at 0xCF8 and 0xCFC.
+    auto guest_config() {
+        return pt::pci::port_config_access{
+            guest_ports{qemu_ports{machine_}, config_ports_, bitmap_, exits_}};
+    }
+    /// And as the host does.
+    auto host_config() { return pt::pci::port_config_access{qemu_ports{machine_}}; }
+
+    guest_mmio<ept_table> guest_registers() { return {{machine_, ept_}, bar(0)}; }
+    pt::gpa bar(std::uint8_t index) const { return pt::gpa{got(bars_.find(index), "BAR").address}; }
+
+    void find_and_assign() {
+        story_.step("The guest looks at the bus, through 0xCF8 and 0xCFC");
+        auto config = guest_config();
+        const std::vector<pci_report> reports = machine_.query_pci();
+        unsigned found = 0;
+        for (const pt::pci::found_function function : pt::pci::scan_bus(config, 0)) {
+            const auto kind = pt::pci::read<pt::pci::class_code>(config, function.address);
+            const auto vendor = function.id[pt::pci::identity::vendor_id];
+            const auto device = function.id[pt::pci::identity::device_id];
+            const bool wanted = vendor == 0x8086 && device == 0x10D3;
+            story_.tell("{}  {:04x}:{:04x}  class {:02x}{:02x}{}", text(function.address), vendor,
+                        device, kind[pt::pci::class_code::base_class],
+                        kind[pt::pci::class_code::sub_class], wanted ? "  <- 82574L" : "");
+            if (wanted) {
+                nic_ = function.address;
+            }
+            ++found;
+        }
+        story_.check(found == reports.size(), "{} functions, as many as QEMU says it has", found);
+        const auto report = ranges::find_if(
+            reports, [](const pci_report& r) { return r.vendor == 0x8086 && r.device == 0x10D3; });
+        story_.check(report != reports.end() && nic_.valid() && report->slot == nic_.device,
+                     "the NIC is {}", text(nic_));
+
+        bars_ = pt::pci::size_bars(config, nic_);
+        story_.check(bars_.size() == report->regions.size(), "it has {} base address registers",
+                     bars_.size());
+        for (const auto& entry : bars_) {
+            const pt::pci::bar sized = got(entry, "sizing a BAR");
+            const auto region = ranges::find_if(
+                report->regions, [&](const pci_region& r) { return r.bar == sized.index; });
+            story_.check(region != report->regions.end() && region->size == sized.size &&
+                             (region->type == "io") == (sized.kind == pt::pci::bar_kind::io),
+                         "BAR {} is {}, {:#x} bytes, and QEMU says so too", sized.index,
+                         name(sized.kind), sized.size);
+        }
+
+        // No firmware ran: the guest assigns addresses, aligned to the size of each.
+        std::uint64_t memory = 0xF000'0000;
+        std::uint64_t port = 0xC000;
+        for (const auto& entry : bars_) {
+            if (entry->kind == pt::pci::bar_kind::rom) {
+                continue; // nobody needs the boot ROM here
+            }
+            std::uint64_t& next = entry->kind == pt::pci::bar_kind::io ? port : memory;
+            next = round_up(next, entry->size);
+            static_cast<void>(got(pt::pci::write_bar(config, nic_, *entry, next), "moving a BAR"));
+            next += entry->size;
+        }
+        bars_ = pt::pci::read_bars(config, nic_);
+        using command = pt::pci::command;
+        write(config, nic_,
+              pt::pci::read<command>(config, nic_)
+                  .write_back()
+                  .with(command::io_space(true), command::memory_space(true),
+                        command::bus_master(true)));
+        // Addresses show at QEMU only now that decoding is on.
+        const auto assigned = machine_.query_pci();
+        const auto now =
+            ranges::find_if(assigned, [&](const pci_report& r) { return r.slot == nic_.device; });
+        for (const auto& entry : bars_) {
+            const auto region = ranges::find_if(
+                now->regions, [&](const pci_region& r) { return r.bar == entry->index; });
+            story_.check(region->address == static_cast<std::int64_t>(entry->address),
+                         "BAR {} answers at {:#x}", entry->index, entry->address);
+        }
+        story_.tell("{} I/O instructions exited for that, all to configuration space", exits_);
+        sized_ = pt::pci::size_bars(config, nic_); // with sizes and addresses
+    }
+
+    void open_ports_and_map() {
+        story_.step("Its ports are opened in the I/O bitmap, its registers mapped by EPT");
+        for (const auto& entry : sized_) {
+            if (entry->kind == pt::pci::bar_kind::io) {
+                ports_ =
+                    got(pt::range<pt::io_port>::checked(
+                            pt::io_port{static_cast<std::uint16_t>(entry->address)}, entry->size),
+                        "ports of the I/O BAR");
+                got(bitmap_.open(ports_), "opening ports");
+            }
+        }
+        unsigned wrong = 0;
+        for (const unsigned port : ranges::views::iota(0U, 0x1'0000U)) {
+            for (const unsigned width : {1U, 2U, 4U}) {
+                const bool inside =
+                    port >= ports_.first().raw && port + width - 1 <= ports_.last().raw;
+                const bool exits =
+                    bitmap_.exits(pt::io_port{static_cast<std::uint16_t>(port)}, width);
+                wrong += exits == inside ? 1 : 0;
+            }
+        }
+        story_.check(wrong == 0, "of all ports, {:#x}..{:#x} are open and no other",
+                     ports_.first().raw, ports_.last().raw);
+        // Through the window of that BAR the device's registers are reached by number: 8 is STATUS.
+        const unsigned exits_before = exits_;
+        guest_ports ports{qemu_ports{machine_}, config_ports_, bitmap_, exits_};
+        ports.out32(ports_.first(), pt::e1000e::status::offset);
+        const pt::e1000e::status status{ports.in32(ports_.first() + 4)};
+        story_.check(exits_ == exits_before && status[pt::e1000e::status::lu],
+                     "the guest reads STATUS {:#010x} through them without an exit: link up",
+                     status.raw);
+
+        map_guest(pt::range{guest_memory_at, guest_memory_size}, guest_really_at, pt::ept::ram,
+                  "its memory");
+        const auto msi_x = got(pt::pci::read_msi_x(guest_config(), nic_), "MSI-X");
+        for (const auto& entry : sized_) {
+            if (entry->kind != pt::pci::bar_kind::mem32) {
+                continue;
+            }
+            // The guest may move a BAR only within its own view; here both agree, gpa = hpa. Pages
+            // with the MSI-X table or its pending bits stay out: they are the host's to write.
+            for (std::uint64_t page = 0; page < entry->size; page += 4 * pt::KiB) {
+                const pt::gpa at{entry->address + page};
+                if (holds(msi_x.table, entry->index, page) ||
+                    holds(msi_x.pending_bits, entry->index, page)) {
+                    story_.tell("gpa {:#x} of BAR {} holds MSI-X structures and is not mapped",
+                                at.raw, entry->index);
+                    continue;
+                }
+                map_page_of_bar(at);
+            }
+            story_.tell("BAR {}: gpa {:#x}, {:#x} bytes, uncacheable", entry->index, entry->address,
+                        entry->size);
+        }
+
+        // Every leaf is one of those, and page by page nothing else below 4 GiB answers.
+        bool only_those = true;
+        std::uint64_t reachable = 0;
+        ept_.visit([&](pt::range<pt::gpa> input, const auto& leads_to) {
+            reachable += input.size();
+            const bool memory =
+                pt::range{guest_memory_at, guest_memory_size}.contains(input) &&
+                leads_to.output == guest_really_at + (input.first() - guest_memory_at);
+            const bool registers = leads_to.output.raw == input.first().raw && is_bar(input);
+            only_those = only_those && (memory || registers);
+        });
+        std::uint64_t translated = 0;
+        for (std::uint64_t at = 0; at < 4 * pt::GiB; at += 4 * pt::KiB) {
+            translated += ept_.translate(pt::gpa{at}) ? 4 * pt::KiB : 0;
+        }
+        story_.check(only_those && reachable == mapped_ && translated == mapped_,
+                     "{} KiB are mapped; of 2^48 addresses, nothing else translates",
+                     mapped_ / pt::KiB);
+        const auto eptp = got(ept_.format().eptp(got(ept_.root(), "EPT root")), "EPTP");
+        story_.tell("EPTP is {:#x}; gpa {:#x} leads to hpa {:#x}", eptp.raw, buffers_at.raw,
+                    ept_.translate(buffers_at)->output.raw);
+    }
+
+    void translate_dma() {
+        story_.step("VT-d translates its DMA by tables of pt");
+        unit_.emplace_back(
+            got(remapping::attach(qemu_mmio{machine_, remapping_unit}, 4 * pt::KiB, steady_clock{}),
+                "the remapping unit"));
+        remapping& unit = unit_.front();
+        using capability = pt::vtd::capability;
+        story_.tell("CAP {:#018x}, ECAP {:#018x}: {} domains, {} fault record(s), walks {}",
+                    unit.capabilities().raw, unit.extended_capabilities().raw, unit.domain_ids(),
+                    unit.capabilities()[capability::fault_recording_registers] + 1,
+                    unit.extended_capabilities()[pt::vtd::extended_capability::page_walk_coherency]
+                        ? "snoop caches"
+                        : "do not snoop caches, so lines are flushed");
+
+        const auto limits = got(unit.limits(4, host_address_width), "4-level second stage");
+        dma_.emplace_back(qemu_tables{frames_}, pt::vtd::second_stage::format{limits},
+                          qemu_publication{frames_});
+        dma_table& dma = dma_.front();
+        pt::vtd::register_invalidator iotlb{unit, domain_id};
+        auto owed = got(dma.map({pt::iova{guest_memory_at.raw}, guest_memory_size}, guest_really_at,
+                                pt::vtd::second_stage::read_write),
+                        "mapping the guest's memory for DMA");
+        got(owed.redeem(iotlb), "redeeming the ticket");
+        story_.check(dma.translate(pt::iova{ring_at.raw})->output == guest_really_at + ring_at.raw,
+                     "iova {:#x}, where the guest has its ring, leads to hpa {:#x}", ring_at.raw,
+                     dma.translate(pt::iova{ring_at.raw})->output.raw);
+        const auto refused = dma.map({pt::iova{0xFEE0'0000}, 4 * pt::KiB}, guest_really_at,
+                                     pt::vtd::second_stage::read_write);
+        story_.check(!refused && refused.error().code == pt::errc::reserved_address,
+                     "nothing can be mapped at iova 0xfee00000, where writes are interrupts");
+
+        roots_.emplace_back(got(
+            context_tables::create(qemu_tables{frames_}, qemu_publication{frames_}), "root table"));
+        got(unit.set_root_table(roots_.front().root()), "setting the root table");
+        got(roots_.front().attach(
+                nic_,
+                pt::vtd::context_entry::translated(got(dma.root(), "second-stage root"),
+                                                   limits.levels, domain_id),
+                unit),
+            "attaching the NIC");
+        got(unit.enable_translation(), "enabling translation");
+        story_.check(unit.status()[pt::vtd::global_status::translation_enabled],
+                     "GSTS is {:#010x}: translation is on", unit.status().raw);
+        story_.tell("{} table frames, {} entries sent to the machine", frames_.in_use(),
+                    frames_.published());
+    }
+
+    void send_packets() {
+        story_.step("The guest's driver sends packets at guest-physical addresses");
+        ring_.emplace_back(guest_registers(),
+                           guest_ring_memory<ept_table>{{machine_, ept_}, ring_at}, qemu_order{},
+                           pt::iova{ring_at.raw}, slots_.data(), ring_size);
+        got(ring_.front().start(), "starting the ring");
+        auto registers = guest_registers();
+        story_.tell("TDBAL {:#x} TDLEN {:#x} TDH {} TDT {}", read32<pt::e1000e::tdbal>(registers),
+                    read32<pt::e1000e::tdlen>(registers), read32<pt::e1000e::tdh>(registers),
+                    read32<pt::e1000e::tdt>(registers));
+
+        const std::array<std::size_t, 12> sizes{60,  61,   64,   100,  128,  256,
+                                                512, 1000, 1024, 1280, 1513, 1514};
+        for (const std::size_t size : sizes) {
+            send(make_frame(static_cast<std::uint8_t>(sent_.size()), size), {size});
+            // The same size in three pieces: the header, a few bytes, the rest.
+            send(make_frame(static_cast<std::uint8_t>(sent_.size()), size), {14, 5, size - 19});
+        }
+        reclaim();
+        story_.tell("{} packets, of 1 and of 3 fragments, over a ring of {} descriptors",
+                    sent_.size(), ring_size);
+        story_.tell("TDH {} TDT {}", read32<pt::e1000e::tdh>(registers),
+                    read32<pt::e1000e::tdt>(registers));
+        story_.check(reclaimed_ == sent_.size() && ring_.front().in_flight() == 0,
+                     "each packet came back from the ring once, in order");
+        const auto frames = read_capture(capture_);
+        story_.check(frames == sent_, "{} frames are on the wire, byte for byte", frames.size());
+        const auto fault = unit_.front().take_fault();
+        story_.check(!fault && fault.error().code == pt::errc::absent, "and no DMA fault");
+    }
+
+    void attack() {
+        story_.step("The device is aimed at memory that is not the guest's");
+        bytes secret;
+        for (const unsigned i : ranges::views::iota(0U, 256U)) {
+            secret.push_back(static_cast<std::byte>("the host's own memory "[i % 22]));
+        }
+        machine_.write(secret_at.raw, secret);
+        machine_.write((guest_really_at + 8 * pt::MiB).raw, secret);
+        story_.tell("a secret of the host lies at hpa {:#x}", secret_at.raw);
+
+        attack_at(pt::iova{secret_at.raw}, "the host-physical address of the secret");
+        attack_at(pt::iova{(guest_really_at + 8 * pt::MiB).raw},
+                  "the host-physical address of the guest's own memory");
+        attack_at(pt::iova{guest_memory_at.raw + guest_memory_size},
+                  "the first byte behind its memory");
+
+        const auto frames = read_capture(capture_);
+        const bool leaked = ranges::any_of(frames, [&](const bytes& frame) {
+            return ranges::search(frame, bytes{secret.begin(), secret.begin() + 22}).begin() !=
+                   frame.end();
+        });
+        story_.check(!leaked, "no frame has a byte of the secret");
+        const auto zeros = ranges::count_if(frames, [](const bytes& frame) {
+            return !ranges::any_of(frame, [](std::byte b) { return b != std::byte{0}; });
+        });
+        story_.check(
+            frames.size() == sent_.size() + static_cast<std::size_t>(zeros),
+            "{} frames of zeros left instead: QEMU's NIC sends them where a real one stops", zeros);
+    }
+
+    void attack_at(pt::iova target, std::string_view what) {
+        got(ring_.front().send({{target, 60}}, next_cookie_++), "sending from outside");
+        const pt::vtd::fault_record fault = got(unit_.front().take_fault(), "the fault record");
+        story_.check(fault.source == nic_ && fault.page == target &&
+                         fault.type == pt::vtd::fault_record::request::read &&
+                         fault.reason == pt::vtd::fault_reason::read_not_permitted,
+                     "{}: blocked, {} {} iova {:#x}, reason {:#x} ({})", what, text(fault.source),
+                     "reads", fault.page.raw, static_cast<unsigned>(fault.reason),
+                     pt::vtd::name(fault.reason));
+        reclaim(); // QEMU's NIC marks the descriptor done all the same
+    }
+
+    void interrupt() {
+        story_.step("The device's interrupt reaches the guest's local APIC and is injected");
+        using pt::vmx::entry_interruption_information;
+        constexpr std::uint8_t host_vector = 0x41;
+        constexpr std::uint8_t guest_vector = 0x61;
+        constexpr std::uint64_t host_apic = 0xFEE0'0000; // APIC id 0, fixed, edge
+
+        apic_.set_spurious_interrupt_vector(0x1FF);
+        pt::lapic::injector injector{apic_, demo_vcpu{&interrupts_enabled_}};
+        pt::lapic::edge_sink route{&apic_};
+        auto registers = guest_registers();
+
+        got(pt::pci::enable_msi(host_config(), nic_, {host_apic, host_vector}), "MSI");
+        write(registers, pt::e1000e::ims{pt::e1000e::ims::txdw(true)});
+        story_.tell("MSI requests vector {:#x} of the host; the guest expects it as {:#x}",
+                    host_vector, guest_vector);
+
+        next_interrupt(host_vector);
+        route.raise(guest_vector);
+        story_.check(apic_.registers().irr.highest() == guest_vector, "IRR has {:#x}",
+                     guest_vector);
+
+        interrupts_enabled_ = false;
+        const auto closed = injector.before_entry();
+        story_.check(closed.interrupt_window &&
+                         !closed.event[entry_interruption_information::valid],
+                     "RFLAGS.IF is 0: nothing is injected, the interrupt window is asked for");
+        interrupts_enabled_ = true;
+        const auto first = injector.before_entry();
+        story_.check(first.event.raw == 0x8000'0061,
+                     "RFLAGS.IF is 1: VM-entry interruption information is {:#010x}",
+                     first.event.raw);
+        story_.tell("ISR has {:#x}, PPR is {:#x}", apic_.registers().isr.highest(),
+                    apic_.registers().ppr.raw);
+
+        const pt::e1000e::icr cause = read<pt::e1000e::icr>(registers);
+        story_.check(cause[pt::e1000e::icr::txdw],
+                     "the guest's handler reads ICR {:#010x}: descriptor written back", cause.raw);
+        // QEMU's host processor is halted and keeps the first vector in IRR, so the second message
+        // gets a number of its own.
+        got(pt::pci::enable_msi(host_config(), nic_,
+                                {host_apic, static_cast<std::uint16_t>(host_vector + 1)}),
+            "MSI");
+        next_interrupt(host_vector + 1);
+        route.raise(guest_vector);
+        const auto nested = injector.before_entry();
+        story_.check(nested == pt::lapic::entry_decision{},
+                     "a second interrupt comes while the first is in service: it waits");
+        const auto ended = apic_.eoi();
+        const auto second = injector.before_entry();
+        story_.check(
+            ended.vector == guest_vector && !ended.broadcast && second.event.raw == 0x8000'0061,
+            "EOI of {:#x}: the next one is injected, {:#010x}", ended.vector, second.event.raw);
+        static_cast<void>(apic_.eoi());
+        story_.check(injector.before_entry() == pt::lapic::entry_decision{},
+                     "EOI of that: nothing is left");
+    }
+
+    /// Sends a packet and waits for the interrupt request that follows it.
+    void next_interrupt(unsigned host_vector) {
+        send(make_frame(static_cast<std::uint8_t>(sent_.size()), 60), {60});
+        reclaim();
+        // The NIC spaces interrupts by 128 microseconds of the machine's time.
+        steady_clock time;
+        const std::uint64_t start = time.now();
+        bool requested = false;
+        while (!requested && time.now() - start < 5'000'000'000) {
+            requested = ranges::any_of(host_requests(machine_),
+                                       [&](unsigned vector) { return vector == host_vector; });
+        }
+        story_.check(requested,
+                     "the packet is sent, and the host's local APIC has a request for {:#x}",
+                     host_vector);
+    }
+
+    void give_back() {
+        story_.step("The guest goes away and leaves nothing behind");
+        remapping& unit = unit_.front();
+        got(ring_.front().stop(), "stopping the ring");
+        got(roots_.front().detach(nic_, unit), "detaching the NIC");
+        // Detached is blocked, not free: without an entry the unit refuses every request.
+        nic_ring stray{guest_registers(), guest_ring_memory<ept_table>{{machine_, ept_}, ring_at},
+                       qemu_order{},      pt::iova{ring_at.raw},
+                       slots_.data(),     ring_size};
+        got(stray.start(), "starting the ring");
+        got(stray.send({{pt::iova{buffers_at.raw}, 60}}, 0), "sending");
+        const auto fault = got(unit.take_fault(), "the fault record");
+        story_.check(fault.source == nic_ &&
+                         fault.reason == pt::vtd::fault_reason::context_entry_not_present,
+                     "the detached NIC is blocked: {}", pt::vtd::name(fault.reason));
+        stray.abandon([](std::uint64_t) {});
+
+        pt::vtd::register_invalidator iotlb{unit, domain_id};
+        auto dma_owed = dma_.front().unmap({pt::iova{guest_memory_at.raw}, guest_memory_size});
+        got(std::move(dma_owed).and_then([&](auto&& ticket) { return ticket.redeem(iotlb); }),
+            "unmapping the guest's memory for DMA");
+        auto dma_tables = dma_.front().retire();
+        got(dma_tables.redeem(iotlb), "giving the domain's tables back");
+        no_processor invept;
+        auto ept_tables = ept_.retire();
+        got(ept_tables.redeem(invept), "giving the guest's EPT back");
+        got(unit.disable_translation(), "disabling translation");
+        got(roots_.front().retire(unit), "giving the context tables back");
+        story_.check(frames_.in_use() == 0, "all {} table frames are free again", table_count);
+        machine_.stop();
+    }
+
+    template <class Register>
+    static std::uint32_t read32(guest_mmio<ept_table>& registers) {
+        return pt::read<Register>(registers).raw;
+    }
+
+    void map_guest(pt::range<pt::gpa> input, pt::hpa output, pt::ept::attributes how,
+                   std::string_view what) {
+        no_processor invept;
+        auto owed = got(ept_.map(input, output, how), what);
+        got(owed.redeem(invept), what);
+        mapped_ += input.size();
+        story_.tell("{}: gpa {:#x} to hpa {:#x}, {:#x} bytes", what, input.first().raw, output.raw,
+                    input.size());
+    }
+    void map_page_of_bar(pt::gpa at) {
+        no_processor invept;
+        auto owed =
+            got(ept_.map({at, 4 * pt::KiB}, pt::hpa{at.raw}, pt::ept::device_memory), "BAR");
+        got(owed.redeem(invept), "BAR");
+        mapped_ += 4 * pt::KiB;
+    }
+    static bool holds(const pt::pci::bar_part& part, std::uint8_t bar, std::uint64_t page) {
+        return part.bar == bar && part.offset < page + 4 * pt::KiB &&
+               page < part.offset + part.size;
+    }
+    bool is_bar(pt::range<pt::gpa> input) const {
+        return ranges::any_of(sized_, [&](const auto& entry) {
+            return entry->kind == pt::pci::bar_kind::mem32 &&
+                   pt::range{pt::gpa{entry->address}, entry->size}.contains(input);
+        });
+    }
+
+    /// Sends the frame in pieces of these sizes, each in a place of its own in the guest's memory.
+    void send(const bytes& frame, const std::vector<std::size_t>& pieces) {
+        guest_memory<ept_table> memory{machine_, ept_};
+        std::vector<pt::e1000e::fragment> fragments;
+        std::size_t done = 0;
+        for (const std::size_t size : pieces) {
+            // The last bytes of a page first: fragments may cross into the next one.
+            const pt::gpa at = buffers_at + (next_buffer_++ % 64) * 8 * pt::KiB + 4000;
+            memory.store(at, std::span{frame}.subspan(done, size));
+            fragments.push_back({pt::iova{at.raw}, static_cast<std::uint32_t>(size)});
+            done += size;
+        }
+        auto put = ring_.front().send(fragments.data(), fragments.size(), next_cookie_);
+        if (!put && put.error().code == pt::errc::busy) {
+            reclaim();
+            put = ring_.front().send(fragments.data(), fragments.size(), next_cookie_);
+        }
+        got(put, "sending a packet");
+        ++next_cookie_;
+        sent_.push_back(frame);
+    }
+    void reclaim() {
+        ring_.front().reclaim([&](std::uint64_t cookie) {
+            if (cookie != next_returned_++) {
+                throw broken("a packet came back from the ring twice, or out of order");
+            }
+            ++reclaimed_;
+        });
+    }
+
+    using context_tables = pt::vtd::root_table<qemu_tables, qemu_publication>;
+
+    story story_;
+    std::filesystem::path capture_;
+    qemu machine_;
+    table_frames frames_;
+    alignas(4096) std::array<std::uint64_t, 512> bitmap_a_{};
+    alignas(4096) std::array<std::uint64_t, 512> bitmap_b_{};
+    pt::vmx::io_bitmap bitmap_;
+    guest_ports::machine config_ports_;
+    ept_table ept_;
+    unsigned exits_ = 0;
+
+    pt::pci::function_address nic_{0, 0, 32, 0}; // not valid until it is found
+    pt::pci::bar_list bars_;
+    pt::pci::bar_list sized_;
+    pt::range<pt::io_port> ports_;
+    std::uint64_t mapped_ = 0;
+
+    // Made in their steps, and at most once: a deque leaves them where they are.
+    std::deque<remapping> unit_;
+    std::deque<dma_table> dma_;
+    std::deque<context_tables> roots_;
+    std::deque<nic_ring> ring_;
+
+    std::array<pt::e1000e::tx_slot, ring_size> slots_{};
+    std::vector<bytes> sent_;
+    std::uint64_t next_cookie_ = 0;
+    std::uint64_t next_returned_ = 0;
+    std::size_t reclaimed_ = 0;
+    std::uint64_t next_buffer_ = 0;
+
+    pt::lapic::register_page apic_page_{};
+    pt::lapic::local_apic apic_{apic_page_};
+    bool interrupts_enabled_ = false;
+};
+
+} // namespace
+
+void run_passthrough(const passthrough_options& options) {
+    if (options.capture.has_parent_path()) {
+        std::filesystem::create_directories(options.capture.parent_path());
+    }
+    std::filesystem::remove(options.capture); // QEMU would write over it, and no shorter
+    passthrough{options}.run();
+}
+
+} // namespace demo

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "pt/core/reg.hpp"
+
+#include <cstdint>
+
+/// Whether a guest can take an interrupt: two fields of the guest-state area [sdm].
+namespace pt::vmx {
+
+/// Interruptibility state, 32 bits.
+struct interruptibility_state : reg<interruptibility_state, std::uint32_t> {
+    using reg::reg;
+    // clang-format off
+    static constexpr bits<4, 4, bool> enclave_interruption{};
+    static constexpr bits<3, 3, bool> blocking_by_nmi{};
+    static constexpr bits<2, 2, bool> blocking_by_smi{};
+    static constexpr bits<1, 1, bool> blocking_by_mov_ss{};
+    static constexpr bits<0, 0, bool> blocking_by_sti{};
+    // clang-format on
+    static constexpr field_list fields{enclave_interruption, blocking_by_nmi, blocking_by_smi,
+                                       blocking_by_mov_ss, blocking_by_sti};
+};
+
+/// Activity state, 32 bits.
+enum class activity_state : std::uint32_t { active = 0, hlt = 1, shutdown = 2, wait_for_sipi = 3 };
+
+/// Whether VM entry may deliver an external interrupt: RFLAGS.IF is 1, nothing blocks, and the
+/// activity state is one in which interrupts arrive. VM entry fails if it is asked to otherwise.
+[[nodiscard]] constexpr bool can_take_external_interrupt(std::uint64_t rflags,
+                                                         interruptibility_state blocking,
+                                                         activity_state activity) {
+    constexpr std::uint64_t interrupt_flag = 1U << 9;
+    return (rflags & interrupt_flag) != 0 && !blocking[interruptibility_state::blocking_by_sti] &&
+           !blocking[interruptibility_state::blocking_by_mov_ss] &&
+           (activity == activity_state::active || activity == activity_state::hlt);
+}
+
+} // namespace pt::vmx

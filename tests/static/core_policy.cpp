@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: BSL-1.0
+// Each concept of core/policy.hpp: its archetype is a model, and for each member there is a near
+// miss, once without it and once with a wrong type in it. A near miss derives from the archetype, so
+// that it differs in that member and in nothing else.
+#include "pt/core/policy.hpp"
+
+#include "pt/core/archetype.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+using namespace pt;
+
+namespace {
+
+using u8 = std::uint8_t;
+using u16 = std::uint16_t;
+using u32 = std::uint32_t;
+using u64 = std::uint64_t;
+
+// Derivation alone is not the reason why a near miss is none.
+template <class Archetype>
+struct derived : Archetype {};
+// Nor is state; a policy may have any that can be copied.
+template <class Archetype>
+struct with_state : Archetype {
+    void* state = nullptr;
+};
+// What cannot be copied cannot be kept by value.
+template <class Archetype>
+struct not_copied : Archetype {
+    not_copied() = default;
+    not_copied(const not_copied&) = delete;
+};
+// Moving alone is not enough either.
+template <class Archetype>
+struct only_moved : Archetype {
+    only_moved() = default;
+    only_moved(only_moved&&) = default;
+};
+
+// policy
+static_assert(policy<derived<archetype::clock>> && policy<int*>);
+static_assert(!policy<not_copied<archetype::clock>> && !policy<only_moved<archetype::clock>>);
+static_assert(!policy<void>);
+
+// table_memory
+namespace of_table_memory {
+using least = archetype::table_memory;
+static_assert(table_memory<least> && table_memory<derived<least>> &&
+              table_memory<with_state<least>>);
+static_assert(!table_memory<not_copied<least>> && !table_memory<only_moved<least>>);
+static_assert(!table_memory<archetype::frame_source> && !table_memory<int>);
+static_assert(!table_memory<const least>, "its members change it");
+
+struct no_allocate : least {
+    result<hpa> allocate(frame_contents) = delete;
+};
+struct no_release : least {
+    void release(hpa) = delete;
+};
+struct no_entries : least {
+    u64* entries(hpa) = delete;
+};
+static_assert(!table_memory<no_allocate> && !table_memory<no_release> && !table_memory<no_entries>);
+
+struct allocate_without_result : least {
+    hpa allocate(frame_contents);
+};
+struct allocate_of_gpa : least {
+    result<gpa> allocate(frame_contents);
+};
+struct allocate_without_contents : least {
+    result<hpa> allocate();
+};
+struct allocate_with_bool : least {
+    result<hpa> allocate(bool zeroed);
+};
+struct release_of_gpa : least {
+    void release(gpa);
+};
+struct release_with_result : least {
+    result<> release(hpa);
+};
+struct entries_of_gpa : least {
+    u64* entries(gpa);
+};
+struct entries_const : least {
+    const u64* entries(hpa);
+};
+struct entries_void : least {
+    void* entries(hpa);
+};
+static_assert(!table_memory<allocate_without_result> && !table_memory<allocate_of_gpa> &&
+              !table_memory<allocate_without_contents> && !table_memory<allocate_with_bool> &&
+              !table_memory<release_of_gpa> && !table_memory<release_with_result> &&
+              !table_memory<entries_of_gpa> && !table_memory<entries_const> &&
+              !table_memory<entries_void>);
+} // namespace of_table_memory
+
+// frame_source
+namespace of_frame_source {
+using least = archetype::frame_source;
+static_assert(frame_source<least> && frame_source<derived<least>> &&
+              frame_source<with_state<least>>);
+static_assert(!frame_source<not_copied<least>> && !frame_source<only_moved<least>>);
+static_assert(!frame_source<archetype::table_memory> && !frame_source<const least>);
+
+struct no_allocate : least {
+    result<hpa> allocate() = delete;
+};
+struct no_release : least {
+    void release(hpa) = delete;
+};
+struct allocate_without_result : least {
+    hpa allocate();
+};
+struct allocate_of_contents : least {
+    result<hpa> allocate(frame_contents);
+};
+struct release_of_gpa : least {
+    void release(gpa);
+};
+struct release_with_result : least {
+    result<> release(hpa);
+};
+static_assert(!frame_source<no_allocate> && !frame_source<no_release> &&
+              !frame_source<allocate_without_result> && !frame_source<allocate_of_contents> &&
+              !frame_source<release_of_gpa> && !frame_source<release_with_result>);
+} // namespace of_frame_source
+
+// publication
+namespace of_publication {
+using least = archetype::publication;
+static_assert(publication<least> && publication<derived<least>> && publication<with_state<least>>);
+static_assert(!publication<not_copied<least>> && !publication<only_moved<least>>);
+
+struct no_publish : least {
+    void publish(const u64*, std::size_t) = delete;
+};
+struct publish_of_mutable : least {
+    void publish(u64*, std::size_t);
+};
+struct publish_of_one : least {
+    void publish(const u64*);
+};
+struct publish_of_hpa : least {
+    void publish(hpa, std::size_t);
+};
+struct publish_with_result : least {
+    bool publish(const u64*, std::size_t);
+};
+static_assert(!publication<no_publish> && !publication<publish_of_mutable> &&
+              !publication<publish_of_one> && !publication<publish_of_hpa> &&
+              !publication<publish_with_result>);
+} // namespace of_publication
+
+// mutex
+namespace of_mutex {
+using least = archetype::mutex;
+static_assert(mutex<least> && mutex<derived<least>> && mutex<with_state<least>>);
+static_assert(!mutex<not_copied<least>> && !mutex<only_moved<least>>);
+
+struct no_lock : least {
+    void lock() = delete;
+};
+struct no_unlock : least {
+    void unlock() = delete;
+};
+struct lock_tries : least {
+    bool lock();
+};
+struct unlock_with_result : least {
+    bool unlock();
+};
+static_assert(!mutex<no_lock> && !mutex<no_unlock> && !mutex<lock_tries> &&
+              !mutex<unlock_with_result>);
+} // namespace of_mutex
+
+// port_io
+namespace of_port_io {
+using least = archetype::port_io;
+static_assert(port_io<least> && port_io<derived<least>> && port_io<with_state<least>>);
+static_assert(!port_io<not_copied<least>> && !port_io<only_moved<least>>);
+
+struct no_in8 : least {
+    u8 in8(io_port) = delete;
+};
+struct no_in16 : least {
+    u16 in16(io_port) = delete;
+};
+struct no_in32 : least {
+    u32 in32(io_port) = delete;
+};
+struct no_out8 : least {
+    void out8(io_port, u8) = delete;
+};
+struct no_out16 : least {
+    void out16(io_port, u16) = delete;
+};
+struct no_out32 : least {
+    void out32(io_port, u32) = delete;
+};
+static_assert(!port_io<no_in8> && !port_io<no_in16> && !port_io<no_in32> && !port_io<no_out8> &&
+              !port_io<no_out16> && !port_io<no_out32>);
+
+struct in8_wide : least {
+    u32 in8(io_port);
+};
+struct in16_wide : least {
+    u32 in16(io_port);
+};
+struct in32_wide : least {
+    u64 in32(io_port);
+};
+struct in8_of_number : least {
+    u8 in8(u16);
+};
+struct in16_of_number : least {
+    u16 in16(u16);
+};
+struct in32_of_number : least {
+    u32 in32(u16);
+};
+struct out8_of_number : least {
+    void out8(u16, u8);
+};
+struct out16_of_number : least {
+    void out16(u16, u16);
+};
+struct out32_of_number : least {
+    void out32(u16, u32);
+};
+struct out8_with_result : least {
+    bool out8(io_port, u8);
+};
+struct out16_with_result : least {
+    bool out16(io_port, u16);
+};
+struct out32_with_result : least {
+    bool out32(io_port, u32);
+};
+static_assert(!port_io<in8_wide> && !port_io<in16_wide> && !port_io<in32_wide> &&
+              !port_io<in8_of_number> && !port_io<in16_of_number> && !port_io<in32_of_number> &&
+              !port_io<out8_of_number> && !port_io<out16_of_number> && !port_io<out32_of_number> &&
+              !port_io<out8_with_result> && !port_io<out16_with_result> &&
+              !port_io<out32_with_result>);
+} // namespace of_port_io
+
+// mmio_io
+namespace of_mmio_io {
+using least = archetype::mmio_io;
+static_assert(mmio_io<least> && mmio_io<derived<least>> && mmio_io<with_state<least>>);
+static_assert(!mmio_io<not_copied<least>> && !mmio_io<only_moved<least>>);
+static_assert(!mmio_io<archetype::dma_memory>);
+
+struct no_read32 : least {
+    u32 read32(u32) = delete;
+};
+struct no_read64 : least {
+    u64 read64(u32) = delete;
+};
+struct no_write32 : least {
+    void write32(u32, u32) = delete;
+};
+struct no_write64 : least {
+    void write64(u32, u64) = delete;
+};
+struct read32_wide : least {
+    u64 read32(u32);
+};
+struct read64_narrow : least {
+    u32 read64(u32);
+};
+struct read32_of_hpa : least {
+    u32 read32(hpa);
+};
+struct write32_with_result : least {
+    bool write32(u32, u32);
+};
+struct write64_with_result : least {
+    bool write64(u32, u64);
+};
+static_assert(!mmio_io<no_read32> && !mmio_io<no_read64> && !mmio_io<no_write32> &&
+              !mmio_io<no_write64> && !mmio_io<read32_wide> && !mmio_io<read64_narrow> &&
+              !mmio_io<read32_of_hpa> && !mmio_io<write32_with_result> &&
+              !mmio_io<write64_with_result>);
+} // namespace of_mmio_io
+
+// dma_memory
+namespace of_dma_memory {
+using least = archetype::dma_memory;
+static_assert(dma_memory<least> && dma_memory<derived<least>> && dma_memory<with_state<least>>);
+static_assert(!dma_memory<not_copied<least>> && !dma_memory<only_moved<least>>);
+
+struct no_read64 : least {
+    u64 read64(u32) = delete;
+};
+struct no_write64 : least {
+    void write64(u32, u64) = delete;
+};
+struct read64_narrow : least {
+    u32 read64(u32);
+};
+struct read64_of_iova : least {
+    u64 read64(iova);
+};
+struct write64_with_result : least {
+    bool write64(u32, u64);
+};
+static_assert(!dma_memory<no_read64> && !dma_memory<no_write64> && !dma_memory<read64_narrow> &&
+              !dma_memory<read64_of_iova> && !dma_memory<write64_with_result>);
+} // namespace of_dma_memory
+
+// barrier
+namespace of_barrier {
+using least = archetype::barrier;
+static_assert(barrier<least> && barrier<derived<least>> && barrier<with_state<least>>);
+static_assert(!barrier<not_copied<least>> && !barrier<only_moved<least>>);
+static_assert(!barrier<archetype::mutex>);
+
+struct no_release : least {
+    void release() = delete;
+};
+struct no_acquire : least {
+    void acquire() = delete;
+};
+struct release_with_result : least {
+    bool release();
+};
+struct acquire_with_result : least {
+    bool acquire();
+};
+static_assert(!barrier<no_release> && !barrier<no_acquire> && !barrier<release_with_result> &&
+              !barrier<acquire_with_result>);
+} // namespace of_barrier
+
+// clock
+namespace of_clock {
+using least = archetype::clock;
+static_assert(pt::clock<least> && pt::clock<derived<least>> && pt::clock<with_state<least>>);
+static_assert(!pt::clock<not_copied<least>> && !pt::clock<only_moved<least>>);
+
+struct no_now : least {
+    u64 now() = delete;
+};
+struct now_narrow : least {
+    u32 now();
+};
+struct now_signed : least {
+    std::int64_t now();
+};
+struct now_double : least {
+    double now();
+};
+static_assert(!pt::clock<no_now> && !pt::clock<now_narrow> && !pt::clock<now_signed> &&
+              !pt::clock<now_double>);
+} // namespace of_clock
+
+// interrupt_sink
+namespace of_interrupt_sink {
+using least = archetype::interrupt_sink;
+static_assert(interrupt_sink<least> && interrupt_sink<derived<least>> &&
+              interrupt_sink<with_state<least>>);
+static_assert(!interrupt_sink<not_copied<least>> && !interrupt_sink<only_moved<least>>);
+
+struct no_raise : least {
+    void raise(u8) = delete;
+};
+struct raise_of_nothing : least {
+    void raise();
+};
+struct raise_with_result : least {
+    bool raise(u8);
+};
+static_assert(!interrupt_sink<no_raise> && !interrupt_sink<raise_of_nothing> &&
+              !interrupt_sink<raise_with_result>);
+} // namespace of_interrupt_sink
+
+// vcpu_state
+namespace of_vcpu_state {
+using least = archetype::vcpu_state;
+static_assert(vcpu_state<least> && vcpu_state<derived<least>> && vcpu_state<with_state<least>>);
+static_assert(!vcpu_state<not_copied<least>> && !vcpu_state<only_moved<least>>);
+
+struct no_answer : least {
+    bool can_take_interrupt() = delete;
+};
+struct answer_int : least {
+    int can_take_interrupt();
+};
+struct answer_void : least {
+    void can_take_interrupt();
+};
+static_assert(!vcpu_state<no_answer> && !vcpu_state<answer_int> && !vcpu_state<answer_void>);
+} // namespace of_vcpu_state
+
+// An archetype is empty: as a [[no_unique_address]] member it costs nothing.
+template <class... Archetypes>
+constexpr bool are_empty = (std::is_empty_v<Archetypes> && ...);
+static_assert(are_empty<archetype::table_memory, archetype::frame_source, archetype::publication,
+                        archetype::mutex, archetype::port_io, archetype::mmio_io,
+                        archetype::dma_memory, archetype::barrier, archetype::clock,
+                        archetype::interrupt_sink, archetype::vcpu_state>);
+
+} // namespace

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSL-1.0
+// Models and near misses of the paging policies; and that the engine needs no more than the
+// archetypes have.
+#include "pt/core/archetype.hpp"
+#include "pt/memory/arena.hpp"
+#include "pt/memory/direct_map.hpp"
+#include "pt/memory/frame_pool.hpp"
+#include "pt/paging/ept.hpp"
+#include "pt/paging/publication.hpp"
+#include "pt/paging/table.hpp"
+#include "pt/paging/vtd_second_stage.hpp"
+
+#include <type_traits>
+#include <utility>
+
+// The engine compiles with policies that have nothing to spare.
+template class pt::paging::table<pt::ept::format, pt::archetype::table_memory,
+                                 pt::archetype::publication, pt::archetype::mutex>;
+template class pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory,
+                                 pt::archetype::publication, pt::archetype::mutex>;
+
+namespace {
+
+using pt::gpa;
+using pt::hpa;
+using pt::iova;
+using pt::result;
+using pt::paging::invalidator;
+using pt::paging::stale_set;
+
+// The ready models.
+static_assert(pt::table_memory<pt::arena_memory<4>>);
+static_assert(pt::table_memory<pt::identity_memory<pt::archetype::frame_source>>);
+static_assert(pt::table_memory<pt::offset_memory<pt::archetype::frame_source>>);
+static_assert(pt::frame_source<pt::pool_frames<pt::identity_map>>);
+static_assert(pt::frame_map<pt::identity_map> && pt::frame_map<pt::offset_map>);
+static_assert(pt::publication<pt::paging::coherent_publication>);
+static_assert(pt::publication<pt::paging::flush_line_publication>);
+// The owners are no policies: a copy would be a second owner.
+static_assert(!pt::table_memory<pt::arena<4>> && !std::is_copy_constructible_v<pt::arena<4>>);
+static_assert(!pt::frame_source<pt::frame_pool<pt::identity_map>>);
+
+// An empty policy costs nothing.
+static_assert(sizeof(pt::identity_memory<pt::archetype::frame_source>) == 1);
+
+struct invept {
+    result<void> invalidate(const stale_set<gpa>&) { return {}; }
+};
+struct iotlb {
+    result<void> invalidate(const stale_set<iova>&) { return {}; }
+};
+struct cannot_fail {
+    void invalidate(const stale_set<gpa>&) {}
+};
+static_assert(invalidator<invept, gpa> && invalidator<iotlb, iova>);
+static_assert(!invalidator<invept, iova>); // of another address space
+static_assert(!invalidator<iotlb, gpa>);
+static_assert(!invalidator<cannot_fail, gpa>); // says nothing about success
+static_assert(!invalidator<const invept, gpa>);
+
+struct no_release {
+    result<hpa> allocate(pt::frame_contents) { return hpa{0}; }
+    std::uint64_t* entries(hpa) { return nullptr; }
+};
+struct frames_of_the_guest {
+    result<gpa> allocate(pt::frame_contents) { return gpa{0}; }
+    void release(gpa) {}
+    std::uint64_t* entries(gpa) { return nullptr; }
+};
+static_assert(!pt::table_memory<no_release> && !pt::table_memory<frames_of_the_guest>);
+
+using pt::paging::entry_format;
+static_assert(entry_format<pt::ept::format> && entry_format<pt::vtd::second_stage::format>);
+struct no_split : pt::ept::format {
+    void split(std::uint64_t, unsigned) const {}
+};
+static_assert(!entry_format<no_split>);
+
+using least = pt::paging::table<pt::ept::format, pt::archetype::table_memory,
+                                pt::archetype::publication, pt::archetype::mutex>;
+
+// Tables and tickets have one owner; a ticket can be handed on.
+static_assert(!std::is_copy_constructible_v<least> && !std::is_move_constructible_v<least>);
+static_assert(!std::is_copy_constructible_v<least::ticket> && !std::is_copy_assignable_v<least::ticket>);
+static_assert(std::is_nothrow_move_constructible_v<least::ticket>);
+static_assert(!std::is_default_constructible_v<least::ticket>);
+
+// Address spaces do not mix.
+template <class Table, class Address>
+concept maps = requires(Table& t, pt::range<Address> input, typename Table::attributes a) {
+    t.map(input, hpa{0}, a);
+};
+using domain = pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory>;
+static_assert(maps<least, gpa> && !maps<least, iova> && !maps<least, hpa>);
+static_assert(maps<domain, iova> && !maps<domain, gpa> && !maps<domain, hpa>);
+
+// A ticket is redeemed with an invalidator of its own address space, and with nothing else.
+template <class Ticket, class Hardware>
+concept redeems = requires(Ticket& owed, Hardware& hardware) { owed.redeem(hardware); };
+static_assert(redeems<least::ticket, invept> && !redeems<least::ticket, iotlb>);
+static_assert(redeems<domain::ticket, iotlb> && !redeems<domain::ticket, invept>);
+static_assert(!redeems<least::ticket, cannot_fail>);
+
+} // namespace

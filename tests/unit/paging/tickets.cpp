@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: BSL-1.0
+// Flush tickets: what they owe, to whom, and when frames come home.
+#include "../../paging_model/caches.hpp"
+#include "../../paging_model/contract.hpp"
+#include "../../paging_model/frames.hpp"
+#include "../../paging_model/kit.hpp"
+
+#include <catch2/catch_template_test_macros.hpp>
+#include <catch2/catch_test_macros.hpp>
+
+#include <cstdint>
+#include <random>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace paging_model;
+using pt::GiB;
+using pt::hpa;
+using pt::KiB;
+using pt::MiB;
+using pt::TiB;
+using pt::paging::page_size;
+
+constexpr std::uint64_t base = 64 * GiB;
+
+/// Writes down what it is told, and fails on demand.
+struct recorder {
+    struct told {
+        std::uint64_t first;
+        std::uint64_t size;
+        friend bool operator==(told, told) = default;
+    };
+    std::vector<told> ranges;
+    bool everything = false;
+    bool tables_changed = false;
+    unsigned calls = 0;
+    unsigned failures = 0;
+
+    template <class Address>
+    pt::result<void> invalidate(const pt::paging::stale_set<Address>& stale) {
+        ++calls;
+        if (failures != 0) {
+            --failures;
+            return pt::error{pt::errc::time_out, calls};
+        }
+        ranges.clear();
+        for (const pt::range<Address>& part : stale) {
+            ranges.push_back({part.first().raw, part.size()});
+        }
+        everything = stale.everything();
+        tables_changed = stale.tables_changed();
+        return {};
+    }
+};
+
+template <class Kit>
+struct stage {
+    using address = typename Kit::address;
+    using table = pt::paging::table<typename Kit::format, frames_memory>;
+
+    frames memory{1021};
+    table tables{frames_memory{&memory}, Kit{}.make()};
+    recorder hardware;
+
+    ~stage() {
+        auto owed = tables.retire();
+        hardware.failures = 0;
+        CHECK(owed.redeem(hardware));
+        CHECK(memory.in_use() == 0);
+    }
+    static pt::range<address> at(std::uint64_t offset, std::uint64_t size) {
+        return {address{base + offset}, size};
+    }
+    void given(std::uint64_t offset, std::uint64_t size, std::uint64_t output,
+               page_size largest = page_size::size_1g) {
+        auto done = tables.map(at(offset, size), hpa{output}, Kit::choices[0], largest);
+        REQUIRE(done);
+        REQUIRE(done->empty());
+    }
+    typename table::ticket unmap(std::uint64_t offset, std::uint64_t size) {
+        auto done = tables.unmap(at(offset, size));
+        REQUIRE(done);
+        return *std::move(done);
+    }
+};
+
+using told = std::vector<recorder::told>;
+
+} // namespace
+
+TEMPLATE_TEST_CASE("retired frames come back with the redemption and not before", "[paging][rule 9]",
+                   ept_kit, second_stage_kit<4>, second_stage_kit<3>) {
+    stage<TestType> s;
+    s.given(0, 4 * KiB, 0x1000);
+    const std::size_t before = s.memory.in_use();
+    REQUIRE(before == TestType::levels);
+    auto owed = s.unmap(0, 4 * KiB);
+    CHECK(!owed.empty());
+    CHECK(s.memory.in_use() == before);
+    REQUIRE(owed.redeem(s.hardware));
+    CHECK(owed.empty());
+    CHECK(s.memory.in_use() == 1); // the root
+    CHECK(s.hardware.ranges == told{{base, 4 * KiB}});
+    CHECK(s.hardware.tables_changed);
+    // Nothing is owed twice.
+    REQUIRE(owed.redeem(s.hardware));
+    CHECK(s.hardware.calls == 1);
+}
+
+TEMPLATE_TEST_CASE("an invalidation that fails keeps everything owed, and can be tried again",
+                   "[paging][rule 9]", ept_kit, second_stage_kit<3>) {
+    stage<TestType> s;
+    s.given(0, 4 * KiB, 0x1000);
+    s.given(4 * GiB, 4 * KiB, 0x1000);
+    auto owed = s.unmap(0, 4 * KiB);
+    owed.merge(s.unmap(4 * GiB, 4 * KiB));
+    const std::size_t before = s.memory.in_use();
+    s.hardware.failures = 3;
+    for (unsigned attempt = 1; attempt <= 3; ++attempt) {
+        const pt::result<void> done = owed.redeem(s.hardware);
+        REQUIRE(!done);
+        CHECK(done.error() == pt::error{pt::errc::time_out, attempt});
+        CHECK(!owed.empty());
+        CHECK(s.memory.in_use() == before);
+    }
+    REQUIRE(owed.redeem(s.hardware));
+    CHECK(s.hardware.ranges == told{{base, 4 * KiB}, {base + 4 * GiB, 4 * KiB}});
+    CHECK(s.memory.in_use() == 1);
+}
+
+TEMPLATE_TEST_CASE("the invalidator is told the exact ranges", "[paging][rule 18]", ept_kit,
+                   second_stage_kit<4>) {
+    stage<TestType> s;
+    s.given(0, 8 * MiB, 0, page_size::size_4k);
+    SECTION("some pages; no table changes") {
+        auto owed = s.unmap(12 * KiB, 20 * KiB);
+        REQUIRE(owed.redeem(s.hardware));
+        CHECK(s.hardware.ranges == told{{base + 12 * KiB, 20 * KiB}});
+        CHECK(!s.hardware.tables_changed);
+    }
+    SECTION("ranges that touch become one, others stay apart") {
+        auto owed = s.unmap(16 * KiB, 4 * KiB);
+        owed.merge(s.unmap(32 * KiB, 4 * KiB));
+        owed.merge(s.unmap(20 * KiB, 4 * KiB));
+        owed.merge(s.unmap(12 * KiB, 4 * KiB));
+        REQUIRE(owed.redeem(s.hardware));
+        CHECK(s.hardware.calls == 1);
+        const bool one_way = s.hardware.ranges == told{{base + 12 * KiB, 12 * KiB}, {base + 32 * KiB, 4 * KiB}};
+        const bool other_way = s.hardware.ranges == told{{base + 32 * KiB, 4 * KiB}, {base + 12 * KiB, 12 * KiB}};
+        CHECK((one_way || other_way));
+    }
+    SECTION("where nothing was mapped nothing is stale") {
+        auto owed = s.unmap(16 * MiB, 64 * MiB);
+        CHECK(owed.empty());
+    }
+    SECTION("of a page that is split, all of it: it may be cached as one") {
+        s.given(1 * GiB, 1 * GiB, 1 * GiB);
+        s.given(2 * GiB + 4 * MiB, 2 * MiB, 0);
+        auto owed = s.unmap(1 * GiB + 40 * MiB, 4 * KiB);
+        CHECK(owed.stale().tables_changed());
+        REQUIRE(owed.redeem(s.hardware));
+        CHECK(s.hardware.ranges == told{{base + 1 * GiB, 1 * GiB}});
+        owed.merge(s.unmap(2 * GiB + 5 * MiB, 4 * KiB));
+        REQUIRE(owed.redeem(s.hardware));
+        CHECK(s.hardware.ranges == told{{base + 2 * GiB + 4 * MiB, 2 * MiB}});
+    }
+    SECTION("too many ranges become everything, and frames still come home") {
+        auto owed = s.tables.empty_ticket();
+        for (unsigned i = 0; i < 9; ++i) {
+            CHECK(!owed.stale().everything());
+            owed.merge(s.unmap(i * 8 * KiB, 4 * KiB));
+        }
+        CHECK(owed.stale().everything());
+        owed.merge(s.unmap(0, 8 * MiB));
+        REQUIRE(owed.redeem(s.hardware));
+        CHECK(s.hardware.everything);
+        CHECK(s.hardware.tables_changed);
+        CHECK(s.memory.in_use() == 1);
+    }
+}
+
+TEMPLATE_TEST_CASE("hundreds of retired trees, merged in any order, are each given back once",
+                   "[paging][rule 9]", ept_kit, second_stage_kit<4>, second_stage_kit<3>) {
+    std::mt19937_64 random{7};
+    stage<TestType> s;
+    using ticket = typename stage<TestType>::table::ticket;
+    std::vector<ticket> owed;
+    owed.reserve(300);
+    for (std::uint64_t i = 0; i < 300; ++i) {
+        // One table of 4-KiB pages each; every third one full.
+        s.given(i * 2 * MiB, i % 3 == 0 ? 2 * MiB : 4 * KiB, i * 64 * MiB, page_size::size_4k);
+    }
+    const std::size_t in_use = s.memory.in_use();
+    for (std::uint64_t i = 0; i < 300; ++i) {
+        owed.push_back(s.unmap((i * 89 % 300) * 2 * MiB, 2 * MiB));
+    }
+    CHECK(s.memory.in_use() == in_use);
+    // Into a random one that is later: a random tree of merges, all of which ends in the last.
+    for (std::size_t i = 0; i + 1 < owed.size(); ++i) {
+        owed[i + 1 + random() % (owed.size() - i - 1)].merge(std::move(owed[i]));
+        CHECK(owed[i].empty());
+    }
+    REQUIRE(owed.back().redeem(s.hardware)); // a frame that is released twice aborts
+    CHECK(s.memory.in_use() == 1);
+    CHECK(s.hardware.calls == 1);
+}
+
+TEMPLATE_TEST_CASE("a whole subtree is retired with all tables below it", "[paging][rule 9]", ept_kit,
+                   second_stage_kit<4>) {
+    stage<TestType> s;
+    s.given(512 * GiB - base, 1 * GiB, 0, page_size::size_4k); // 1 + 1 + 512 tables of its own
+    REQUIRE(s.memory.in_use() == 515);
+    auto owed = s.unmap(512 * GiB - base, 512 * GiB);
+    CHECK(s.memory.in_use() == 515);
+    REQUIRE(owed.redeem(s.hardware));
+    CHECK(s.memory.in_use() == 1);
+}
+
+TEMPLATE_TEST_CASE("until redemption a cached pointer to a retired table leads to the old page",
+                   "[paging][rule 9]", ept_kit, second_stage_kit<4>) {
+    stage<TestType> s;
+    s.given(0, 4 * MiB, 0x4000'1000); // a phase that makes it two tables of 4-KiB pages
+    s.given(8 * MiB, 4 * KiB, 0x1000);
+    // What a paging-structure cache holds: the entry that points to the second table.
+    const auto read = [&s](std::uint64_t frame, unsigned i) { return s.memory.read(frame, i); };
+    std::uint64_t table = s.tables.root()->raw;
+    for (unsigned level = TestType::levels; level > 1; --level) {
+        const std::uint64_t input = base + 2 * MiB;
+        table = *read(table, static_cast<unsigned>(input >> (12 + 9 * (level - 1)) & 511)) &
+                0x000F'FFFF'FFFF'F000;
+    }
+    std::vector<std::uint64_t> old(read(table, 0), read(table, 0) + 512);
+
+    auto owed = s.unmap(0, 4 * MiB);
+    owed.merge(s.unmap(8 * MiB, 4 * KiB));
+    constexpr std::uint64_t ignored = std::uint64_t{0x3FF} << 52; // bits 61:52, in all formats
+    unsigned unlike = 0;
+    for (unsigned i = 0; i < 512; ++i) {
+        unlike += (*read(table, i) & ~ignored) != (old[i] & ~ignored) ? 1 : 0;
+        unlike += (*read(table, i) & 0x000F'FFFF'FFFF'F000) != 0x4020'1000 + i * 4 * KiB ? 1 : 0;
+    }
+    CHECK(unlike == 0);
+    REQUIRE(owed.redeem(s.hardware));
+    CHECK(*read(table, 0) == poison); // and now it is gone
+}
+
+TEST_CASE("in caching mode a map owes the invalidation of its range, tables included",
+          "[paging][rule 15]") {
+    using kit = second_stage_kit<4, true>;
+    frames memory{13};
+    pt::paging::table<kit::format, frames_memory> tables{frames_memory{&memory}, kit{}.make()};
+    recorder hardware;
+    {
+        auto done = tables.map({pt::iova{0x20'0000}, 0x3000}, hpa{0x1000}, kit::choices[0]);
+        REQUIRE(done);
+        REQUIRE(!done->empty());
+        REQUIRE(done->redeem(hardware));
+        CHECK(hardware.ranges == told{{0x20'0000, 0x3000}});
+        CHECK(hardware.tables_changed);
+    }
+    {
+        auto nothing = tables.map({pt::iova{0x20'0000}, 0}, hpa{0x1000}, kit::choices[0]);
+        REQUIRE(nothing);
+        CHECK(nothing->empty());
+    }
+    auto owed = tables.retire();
+    REQUIRE(owed.redeem(hardware));
+    CHECK(hardware.everything);
+    CHECK(memory.in_use() == 0);
+}
+
+TEST_CASE("retire leaves tables that can be used again", "[paging]") {
+    stage<ept_kit> s;
+    s.given(0, 64 * MiB, 0x1000);
+    auto owed = s.tables.retire();
+    CHECK(owed.stale().everything());
+    CHECK(!s.tables.translate(pt::gpa{base}));
+    s.given(0, 4 * KiB, 0x5000); // into a new tree, while the old one is still owed
+    REQUIRE(owed.redeem(s.hardware));
+    CHECK(s.tables.translate(pt::gpa{base})->output == hpa{0x5000});
+    CHECK(s.memory.in_use() == 4);
+}
+
+TEST_CASE("what is owed cannot be forgotten: the contract hook is called", "[paging][contract]") {
+    const auto with_table = [](auto misuse) {
+        frames memory{13};
+        pt::paging::table<ept_kit::format, frames_memory> tables{frames_memory{&memory},
+                                                                 ept_kit{}.make()};
+        (void)*tables.map({pt::gpa{0}, 4 * KiB}, hpa{0}, pt::ept::ram);
+        misuse(tables);
+        recorder hardware;
+        auto owed = tables.retire();
+        (void)owed.redeem(hardware);
+    };
+    CHECK(!breaks_contract([&] { with_table([](auto&) {}); }));
+    CHECK(breaks_contract([&] {
+        with_table([](auto& tables) { (void)tables.unmap({pt::gpa{0}, 4 * KiB}); });
+    }));
+    CHECK(breaks_contract([&] {
+        with_table([](auto& tables) {
+            auto owed = tables.retire();
+            owed.merge(std::move(owed));
+        });
+    }));
+    CHECK(breaks_contract([] {
+        frames memory{13};
+        pt::paging::table<ept_kit::format, frames_memory> tables{frames_memory{&memory},
+                                                                 ept_kit{}.make()};
+        (void)tables.root(); // and no retire()
+    }));
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "pt/vmx/io_bitmap.hpp"
+
+#include "pt/core/address.hpp"
+#include "pt/core/range.hpp"
+#include "pt/core/result.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+namespace {
+
+using pt::errc;
+using pt::error;
+using pt::io_port;
+using pt::range;
+using pt::vmx::io_bitmap;
+
+struct pages {
+    std::uint64_t a[io_bitmap::words_per_page]{};
+    std::uint64_t b[io_bitmap::words_per_page]{};
+};
+
+/// The processor's decision, written from the manual alone: a flag for each port, and an access that
+/// needs a port beyond the last one wraps around, which exits.
+struct slow_bitmap {
+    std::vector<bool> closed = std::vector<bool>(0x10000, true);
+
+    void set(std::uint32_t first, std::uint32_t count, bool value) {
+        for (std::uint32_t i = 0; i != count; ++i) {
+            closed.at(first + i) = value;
+        }
+    }
+    bool exits(std::uint32_t port, unsigned width) const {
+        for (unsigned i = 0; i != width; ++i) {
+            if (port + i >= closed.size() || closed[port + i]) {
+                return true;
+            }
+        }
+        return false;
+    }
+};
+
+range<io_port> ports(std::uint32_t first, std::uint32_t size) {
+    return {io_port{static_cast<std::uint16_t>(first)}, size};
+}
+
+/// Every port at every width; the number of disagreements.
+unsigned disagreements(const io_bitmap& bitmap, const slow_bitmap& model) {
+    unsigned count = 0;
+    for (std::uint32_t port = 0; port != 0x10000; ++port) {
+        for (const unsigned width : {1U, 2U, 4U}) {
+            count += bitmap.exits(io_port{static_cast<std::uint16_t>(port)}, width) !=
+                     model.exits(port, width);
+        }
+    }
+    return count;
+}
+
+TEST_CASE("every port exits until it is opened, whatever the pages held", "[vmx][rule 22]") {
+    pages memory;
+    memory.a[0] = 0;
+    memory.b[511] = 0x1234;
+    const io_bitmap bitmap{memory.a, memory.b};
+    REQUIRE(disagreements(bitmap, slow_bitmap{}) == 0);
+    for (const std::uint64_t* page : {memory.a, memory.b}) {
+        for (std::size_t i = 0; i != io_bitmap::words_per_page; ++i) {
+            REQUIRE(page[i] == 0xFFFF'FFFF'FFFF'FFFF);
+        }
+    }
+}
+
+TEST_CASE("A covers ports 0x0000..0x7FFF and B 0x8000..0xFFFF, bit port%8 of byte port/8",
+          "[vmx][rule 22]") {
+    pages memory;
+    io_bitmap bitmap{memory.a, memory.b};
+    REQUIRE(bitmap.open(ports(0x7FFE, 5)));
+    std::uint8_t a[4096];
+    std::uint8_t b[4096];
+    std::memcpy(a, memory.a, sizeof a);
+    std::memcpy(b, memory.b, sizeof b);
+    CHECK(a[0xFFF] == 0x3F); // 0x7FFE and 0x7FFF
+    CHECK(b[0x000] == 0xF8); // 0x8000..0x8002
+    CHECK(a[0xFFE] == 0xFF);
+    CHECK(b[0x001] == 0xFF);
+}
+
+TEST_CASE("an access exits if any port that it touches is closed, and always past 0xFFFF",
+          "[vmx][rule 22]") {
+    constexpr auto check = [] {
+        std::uint64_t a[io_bitmap::words_per_page]{};
+        std::uint64_t b[io_bitmap::words_per_page]{};
+        io_bitmap bitmap{a, b};
+        bool good = bitmap.open({io_port{0xC000}, 3}).has_value();
+        good = good && !bitmap.exits(io_port{0xC000}, 1) && !bitmap.exits(io_port{0xC000}, 2);
+        good = good && bitmap.exits(io_port{0xC000}, 4); // 0xC003 is closed
+        good = good && bitmap.exits(io_port{0xBFFF}, 2) && bitmap.exits(io_port{0xC002}, 2);
+        good = good && !bitmap.exits(io_port{0xC002}, 1);
+
+        good = good && bitmap.open({io_port{0xFFFC}, 4}).has_value() &&
+               bitmap.open({io_port{0}, 16}).has_value();
+        good = good && !bitmap.exits(io_port{0xFFFC}, 4) && !bitmap.exits(io_port{0xFFFE}, 2);
+        good = good && !bitmap.exits(io_port{0xFFFF}, 1);
+        good = good && bitmap.exits(io_port{0xFFFF}, 2) &&
+               bitmap.exits(io_port{0xFFFD}, 4); // wraps into open ports
+        good = good && bitmap.exits(io_port{0xFFFF}, 4) && bitmap.exits(io_port{0xFFFE}, 4);
+
+        good = good && bitmap.open({io_port{0x7FFE}, 4}).has_value() &&
+               !bitmap.exits(io_port{0x7FFE}, 4); // A and B
+        good = good && !bitmap.exits(io_port{0xF}, 1) && bitmap.exits(io_port{0xF}, 2);
+        // Widths that no IN or OUT has.
+        return good && bitmap.exits(io_port{0}, 0) && bitmap.exits(io_port{0}, 3) &&
+               bitmap.exits(io_port{0}, 8) && bitmap.exits(io_port{0}, ~0U);
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
+TEST_CASE("ports 0xCF8..0xCFF never open, and a range with one of them opens nothing",
+          "[vmx][rule 22]") {
+    constexpr auto check = [] {
+        std::uint64_t a[io_bitmap::words_per_page]{};
+        std::uint64_t b[io_bitmap::words_per_page]{};
+        io_bitmap bitmap{a, b};
+        const auto refused = [&](std::uint16_t first, std::uint64_t size, std::uint16_t where) {
+            return bitmap.open({io_port{first}, size}) == error{errc::refused, where};
+        };
+        bool good =
+            refused(0xCF8, 1, 0xCF8) && refused(0xCF8, 8, 0xCF8) && refused(0xCFF, 1, 0xCFF);
+        good = good && refused(0xCF0, 16, 0xCF8) && refused(0xCF9, 1, 0xCF9) &&
+               refused(0xCFC, 0x100, 0xCFC);
+        good = good && refused(0, 0xCF9, 0xCF8);    // one too many
+        good = good && refused(0, 0x1'0000, 0xCF8); // a BAR of 64K
+        for (std::size_t i = 0; i != io_bitmap::words_per_page; ++i) {
+            good = good && a[i] == ~std::uint64_t{0} && b[i] == ~std::uint64_t{0};
+        }
+        // Its neighbours do open; nothing at all is no error.
+        good = good && bitmap.open({io_port{0xCF0}, 8}).has_value() &&
+               bitmap.open({io_port{0xD00}, 8}).has_value();
+        good = good && bitmap.open({io_port{0xCF9}, 0}).has_value();
+        for (std::uint16_t port = 0xCF8; port != 0xD00; ++port) {
+            good = good && bitmap.exits(io_port{port}, 1);
+        }
+        return good && !bitmap.exits(io_port{0xCF7}, 1) && bitmap.exits(io_port{0xCF7}, 2) &&
+               !bitmap.exits(io_port{0xD00}, 4);
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
+TEST_CASE("random ranges of all sizes: each decision is that of the slow model", "[vmx][rule 22]") {
+    const auto memory = std::make_unique<pages>();
+    io_bitmap bitmap{memory->a, memory->b};
+    slow_bitmap model;
+    auto random = [engine = std::mt19937{22}]() mutable {
+        return static_cast<std::uint32_t>(engine());
+    };
+    unsigned wrong_results = 0;
+    unsigned wrong_decisions = 0;
+    for (int step = 0; step != 20'000; ++step) {
+        // Sizes of all magnitudes; places around the seams of words, pages and the protected ports.
+        const std::uint32_t size = random() % ((1U << random() % 16) + 1);
+        const std::uint32_t seams[] = {
+            0, 0x40, 0xCF8, 0xD00, 0x8000, 0xFFFF, random() % 0x10000, random() % 0x10000};
+        const std::uint32_t seam = seams[random() % 8] + 0x10000 - random() % 70;
+        const std::uint32_t first = seam % 0x10000;
+        const std::uint32_t count = size < 0x10000 - first ? size : 0x10000 - first;
+        if (random() % 2 == 0) {
+            const bool hits = count != 0 && first < 0xD00 && first + count > 0xCF8;
+            wrong_results += bitmap.open(ports(first, count)).has_value() == hits;
+            if (!hits) {
+                model.set(first, count, false);
+            }
+        } else {
+            bitmap.close(ports(first, count));
+            model.set(first, count, true);
+        }
+        for (std::uint32_t near = 0; near != 8; ++near) {
+            const std::uint32_t port =
+                ((near < 4 ? first : first + count) + near % 4 + 0x10000 - 2) % 0x10000;
+            for (const unsigned width : {1U, 2U, 4U}) {
+                wrong_decisions += bitmap.exits(io_port{static_cast<std::uint16_t>(port)}, width) !=
+                                   model.exits(port, width);
+            }
+        }
+        if (step % 1000 == 0) {
+            wrong_decisions += disagreements(bitmap, model);
+        }
+    }
+    REQUIRE(wrong_results == 0);
+    REQUIRE(wrong_decisions == 0);
+}
+
+} // namespace
