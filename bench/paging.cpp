@@ -135,7 +135,9 @@ std::uint64_t* table_of(std::uint64_t entry) {
 }
 
 /// A walk that checks each entry, makes the tables that are missing, and stores one leaf.
-bool walk_and_store(pool_memory memory, std::uint64_t* table, std::uint64_t input, std::uint64_t leaf) {
+// NOLINTNEXTLINE(readability-non-const-parameter): the tables are written through it
+bool walk_and_store(pool_memory memory, std::uint64_t* table, std::uint64_t input,
+                    std::uint64_t leaf) {
     for (unsigned shift = 39; shift > 12; shift -= 9) {
         std::uint64_t& slot = table[input >> shift & 511];
         if ((slot & 7) == 0) {
@@ -223,8 +225,8 @@ void ept_map_4k_1GiB(benchmark::State& state) {
     no_caches hardware;
     for (auto _ : state) {
         measure(state, [&] {
-            auto done = tables.map({gpa{4 * GiB}, 1 * GiB}, hpa{4 * GiB}, pt::ept::ram,
-                                   page_size::size_4k);
+            auto done =
+                tables.map({gpa{4 * GiB}, 1 * GiB}, hpa{4 * GiB}, pt::ept::ram, page_size::size_4k);
             benchmark::DoNotOptimize(done.has_value());
         });
         auto owed = tables.unmap({gpa{4 * GiB}, 1 * GiB});

@@ -5,6 +5,7 @@
 // reader of [pci] would by hand.
 #include "pt/pci/bar.hpp"
 #include "pt/pci/capability.hpp"
+#include "pt/pci/msi_x.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -104,6 +105,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* input, std::size_t siz
         demand((low == 0 && high == 0) || (low == 0xFFFF && high == 0xFFFF));
     }
     demand(real.reads <= 3 + 49 + 961);
+
+    if (const auto msi_x = pt::pci::read_msi_x(config, nobody)) {
+        const unsigned vectors = msi_x->vectors;
+        demand(vectors >= 1 && vectors <= 2048);
+        demand(msi_x->table.bar <= 5 && msi_x->table.size == 16 * vectors);
+        demand(msi_x->pending_bits.bar <= 5 && msi_x->pending_bits.size >= (vectors + 7) / 8);
+        demand(msi_x->table.offset % 8 == 0 && msi_x->pending_bits.offset % 8 == 0);
+    } else {
+        demand(msi_x.error().code == pt::errc::absent || msi_x.error().code == pt::errc::malformed);
+    }
 
     for (const auto& bar : pt::pci::read_bars(config, nobody)) {
         if (bar) {

@@ -56,7 +56,8 @@ void play(bytes input) {
         case 1: {
             const std::uint64_t first = input.number();
             const std::uint64_t size = input.number();
-            const std::uint64_t output = operation % 8 < 4 ? first + input.take(1) * GiB : input.number();
+            const std::uint64_t output =
+                operation % 8 < 4 ? first + input.take(1) * GiB : input.number();
             const auto choice = static_cast<std::size_t>(input.take(1));
             game.map(first, size, output, choice, static_cast<page_size>(1 + choice / 8 % 3));
             game.check_address(first);

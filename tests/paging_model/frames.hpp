@@ -22,8 +22,8 @@ class frames {
 public:
     explicit frames(std::size_t count, std::uint64_t base = 0x7'4000'0000)
         : base_{base}, count_{count}, used_(count, false) {
-        void* const region = mmap(nullptr, count * 4096, PROT_READ | PROT_WRITE,
-                                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* const region =
+            mmap(nullptr, count * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (region == MAP_FAILED) {
             std::abort();
         }

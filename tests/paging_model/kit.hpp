@@ -47,7 +47,9 @@ struct ept_kit {
         pt::ept::device_memory,
         {.read = true, .type = pt::ept::memory_type::write_combining},
         {.execute = true, .type = pt::ept::memory_type::write_through},
-        {.read = true, .execute = true, .type = pt::ept::memory_type::write_protected,
+        {.read = true,
+         .execute = true,
+         .type = pt::ept::memory_type::write_protected,
          .ignore_pat = true},
     };
     static constexpr outcome expected(const attributes& a, std::uint64_t output) {

@@ -26,7 +26,9 @@ public:
     using table = pt::paging::table<typename Kit::format, frames_memory>;
 
     explicit session(Kit kit, std::size_t frame_count)
-        : kit_{kit}, memory_{frame_count}, tables_{frames_memory{&memory_}, kit.make()},
+        : kit_{kit},
+          memory_{frame_count},
+          tables_{frames_memory{&memory_}, kit.make()},
           owed_{tables_.empty_ticket()} {}
     session(const session&) = delete;
     session& operator=(const session&) = delete;
@@ -60,7 +62,8 @@ public:
                       "out of frames while there are enough", first);
             } else if (predicted == pt::errc::none) {
                 ++refusals;
-                check(why.code == pt::errc::already_mapped && why.where == taken && taken != nowhere,
+                check(why.code == pt::errc::already_mapped && why.where == taken &&
+                          taken != nowhere,
                       "the error is not the first address that is mapped", first);
             } else {
                 ++refusals;
@@ -78,7 +81,8 @@ public:
         }
         ++maps;
         oracle_.map(first, {size, output, attributes});
-        for (const std::uint64_t probe : {first, first + size - 1, first + size / 2 / 4096 * 4096}) {
+        for (const std::uint64_t probe :
+             {first, first + size - 1, first + size / 2 / 4096 * 4096}) {
             check_page(probe, first, size, output, largest);
         }
     }
@@ -130,7 +134,8 @@ public:
             if (last.what == outcome::kind::translated) {
                 last.output += cached.size - 1;
             }
-            check(walk(cached.page) == cached.translation && walk(cached.page + cached.size - 1) == last,
+            check(walk(cached.page) == cached.translation &&
+                      walk(cached.page + cached.size - 1) == last,
                   "a stale translation is still cached", cached.page);
         }
     }
@@ -142,11 +147,13 @@ public:
         }
         std::uint64_t output = 0;
         const auto* const run = oracle_.find(input, output);
-        const outcome expected = run != nullptr ? Kit::expected(run->attributes, output) : outcome{};
+        const outcome expected =
+            run != nullptr ? Kit::expected(run->attributes, output) : outcome{};
         const outcome found = walk(input);
         check(found == expected, "hardware walks to something else", input);
         const outcome said = translated<Kit>(tables_, input);
-        check(said == expected && said.page == found.page, "translate() says something else", input);
+        check(said == expected && said.page == found.page, "translate() says something else",
+              input);
         if (found.what == outcome::kind::translated || Kit::caches_not_mapped) {
             cache_.insert(input, found);
         }
@@ -163,6 +170,7 @@ public:
         check(found.empty_tables == 0, "an empty table was kept", 0);
         check(found.wrong_counts == 0, "a live count is wrong", 0);
         check(found.hidden == 0, "an entry is neither present nor empty", 0);
+        check(found.page_bits == 0, "bit 7 in a page of 4 KiB", 0);
         check(found.mapped == oracle_.bytes(), "more or less is mapped than should be", 0);
         check(found.tables == memory_.in_use(), "frames are in use but in no tree", 0);
         std::uint64_t visited = 0;

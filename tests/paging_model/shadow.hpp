@@ -16,7 +16,8 @@ namespace paging_model {
 class shadow {
 public:
     explicit shadow(const frames& memory)
-        : memory_{memory}, image_(memory.region(), memory.region() + memory.region_bytes() / 8),
+        : memory_{memory},
+          image_(memory.region(), memory.region() + memory.region_bytes() / 8),
           published_(image_.size() / entries_per_line, false) {}
 
     [[nodiscard]] const std::uint64_t* read(std::uint64_t frame, unsigned i) const {

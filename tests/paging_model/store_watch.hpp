@@ -23,7 +23,8 @@ public:
     static void run(std::uint64_t* region, std::size_t bytes, callback seen, void* context,
                     Code&& code) {
         watch = {region, bytes, seen, context, nullptr};
-        struct sigaction fault {}, step{}, old_fault{}, old_step{};
+        struct sigaction fault {
+        }, step{}, old_fault{}, old_step{};
         fault.sa_sigaction = on_fault;
         fault.sa_flags = SA_SIGINFO | SA_NODEFER;
         step.sa_sigaction = on_step;

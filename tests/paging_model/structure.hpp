@@ -14,6 +14,7 @@ struct structure {
     std::size_t empty_tables = 0; ///< without a present entry; the root does not count
     std::size_t wrong_counts = 0; ///< entries whose bits 61:52 are not the entries in use below
     std::size_t hidden = 0;       ///< entries that are neither present nor empty
+    std::size_t page_bits = 0;    ///< leaves of 4 KiB with bit 7 set, left over from a split
     std::uint64_t mapped = 0;     ///< bytes
 };
 
@@ -32,10 +33,11 @@ inline std::size_t explore(const frames& memory, std::uint64_t frame, unsigned l
         ++used;
         if (level == 1 || (entry & 0x80) != 0) {
             found.mapped += std::uint64_t{1} << (12 + 9 * (level - 1));
+            found.page_bits += level == 1 && (entry & 0x80) != 0 ? 1 : 0;
             continue;
         }
-        const std::size_t below = explore(memory, entry & 0x000F'FFFF'FFFF'F000, level - 1, present,
-                                          empty, found);
+        const std::size_t below =
+            explore(memory, entry & 0x000F'FFFF'FFFF'F000, level - 1, present, empty, found);
         found.empty_tables += below == 0 ? 1 : 0;
         found.wrong_counts += ((entry >> 52) & 0x3FF) != below ? 1 : 0;
     }

@@ -39,9 +39,7 @@ constexpr outcome misconfigured(const char* complaint) {
     return {.what = outcome::kind::misconfigured, .complaint = complaint};
 }
 
-constexpr bool bit(std::uint64_t word, unsigned n) {
-    return ((word >> n) & 1) != 0;
-}
+constexpr bool bit(std::uint64_t word, unsigned n) { return ((word >> n) & 1) != 0; }
 /// Bits high:low of `word`, in place.
 constexpr std::uint64_t bits(std::uint64_t word, unsigned high, unsigned low) {
     return high < low ? 0 : word & (~std::uint64_t{0} >> (63 - high)) & (~std::uint64_t{0} << low);
@@ -69,7 +67,8 @@ struct ept_walker {
         std::uint64_t table = root;
         for (unsigned level = 4;; --level) { // 4: PML4E, 3: PDPTE, 2: PDE, 1: PTE
             const unsigned low = 12 + 9 * (level - 1);
-            const std::uint64_t* const at = read(table, static_cast<unsigned>((input >> low) & 0x1FF));
+            const std::uint64_t* const at =
+                read(table, static_cast<unsigned>((input >> low) & 0x1FF));
             if (at == nullptr) {
                 return {.what = outcome::kind::lost};
             }
@@ -130,7 +129,8 @@ struct second_stage_walker {
         std::uint64_t table = root;
         for (unsigned level = levels;; --level) {
             const unsigned low = 12 + 9 * (level - 1);
-            const std::uint64_t* const at = read(table, static_cast<unsigned>((input >> low) & 0x1FF));
+            const std::uint64_t* const at =
+                read(table, static_cast<unsigned>((input >> low) & 0x1FF));
             if (at == nullptr) {
                 return {.what = outcome::kind::lost};
             }

@@ -81,7 +81,8 @@ using least = pt::paging::table<pt::ept::format, pt::archetype::table_memory,
 
 // Tables and tickets have one owner; a ticket can be handed on.
 static_assert(!std::is_copy_constructible_v<least> && !std::is_move_constructible_v<least>);
-static_assert(!std::is_copy_constructible_v<least::ticket> && !std::is_copy_assignable_v<least::ticket>);
+static_assert(!std::is_copy_constructible_v<least::ticket> &&
+              !std::is_copy_assignable_v<least::ticket>);
 static_assert(std::is_nothrow_move_constructible_v<least::ticket>);
 static_assert(!std::is_default_constructible_v<least::ticket>);
 
@@ -96,7 +97,9 @@ static_assert(maps<domain, iova> && !maps<domain, gpa> && !maps<domain, hpa>);
 
 // A ticket is redeemed with an invalidator of its own address space, and with nothing else.
 template <class Ticket, class Hardware>
-concept redeems = requires(Ticket& owed, Hardware& hardware) { owed.redeem(hardware); };
+concept redeems = requires(Ticket& owed, Hardware& hardware) {
+    owed.redeem(hardware);
+};
 static_assert(redeems<least::ticket, invept> && !redeems<least::ticket, iotlb>);
 static_assert(redeems<domain::ticket, iotlb> && !redeems<domain::ticket, invept>);
 static_assert(!redeems<least::ticket, cannot_fail>);

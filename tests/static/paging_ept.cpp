@@ -15,7 +15,8 @@ using enum pt::paging::page_size;
 
 constexpr capabilities skylake{0xF01'0673'4141};
 static_assert(skylake[capabilities::execute_only] && skylake[capabilities::walk_length_4] &&
-              !skylake[capabilities::walk_length_5] && skylake[capabilities::structures_uncacheable] &&
+              !skylake[capabilities::walk_length_5] &&
+              skylake[capabilities::structures_uncacheable] &&
               skylake[capabilities::structures_write_back] && skylake[capabilities::pages_2m] &&
               skylake[capabilities::pages_1g] && skylake[capabilities::invept] &&
               skylake[capabilities::accessed_dirty] &&
@@ -50,11 +51,12 @@ static_assert(ept.leaf(hpa{0x4000'0000}, ram, 3) == 0x8000'0000'4000'00B7);
 static_assert(ept.leaf(hpa{0xFEC0'0000}, device_memory, 1) == 0x8000'0000'FEC0'0003);
 static_assert(ept.leaf(hpa{0x1000}, {.read = true, .type = memory_type::write_combining}, 1) ==
               0x8000'0000'0000'1009);
-static_assert(ept.leaf(hpa{0x1000}, {.execute = true, .type = memory_type::write_through,
-                                     .ignore_pat = true}, 1) == 0x8000'0000'0000'1064);
-static_assert(ept.leaf(hpa{0x1000}, {.read = true, .execute = true,
-                                     .type = memory_type::write_protected}, 1) ==
-              0x8000'0000'0000'102D);
+static_assert(ept.leaf(hpa{0x1000},
+                       {.execute = true, .type = memory_type::write_through, .ignore_pat = true},
+                       1) == 0x8000'0000'0000'1064);
+static_assert(ept.leaf(hpa{0x1000},
+                       {.read = true, .execute = true, .type = memory_type::write_protected},
+                       1) == 0x8000'0000'0000'102D);
 static_assert(ept.table(hpa{0x1234'5000}) == 0x1234'5007);
 static_assert(format::empty == 0x8000'0000'0000'0000);
 
@@ -74,20 +76,22 @@ constexpr bool accepts_what_the_processor_takes() {
                            .type = static_cast<memory_type>((code >> 3) & 7),
                            .ignore_pat = (code & 0x40) != 0};
         const format here{capabilities{execute_only ? 1U : 0U}, 40};
-        const std::uint64_t tables[] = {here.table(hpa{0x1000}), here.leaf(hpa{0xAB'CDEF'0000}, a, 1)};
-        const outcome found = paging_model::ept_walker{.physical_width = 40, .execute_only = execute_only}
-                                  .walk(
-                                      [&tables](std::uint64_t, unsigned i) {
-                                          return &tables[i == 511 ? 1 : 0]; // the last level's index
-                                      },
-                                      0, 0x1FF'123);
+        const std::uint64_t tables[] = {here.table(hpa{0x1000}),
+                                        here.leaf(hpa{0xAB'CDEF'0000}, a, 1)};
+        const outcome found =
+            paging_model::ept_walker{.physical_width = 40, .execute_only = execute_only}.walk(
+                [&tables](std::uint64_t, unsigned i) {
+                    return &tables[i == 511 ? 1 : 0]; // the last level's index
+                },
+                0, 0x1FF'123);
         const bool taken = found.what == outcome::kind::translated;
         if (here.check(a).has_value() != taken || !(here.attributes_of(tables[1]) == a)) {
             return false;
         }
-        if (taken && (found.output != 0xAB'CDEF'0123 || found.read != a.read || found.write != a.write ||
-                      found.execute != a.execute || found.ignore_pat != a.ignore_pat ||
-                      found.type != static_cast<unsigned>(a.type))) {
+        if (taken &&
+            (found.output != 0xAB'CDEF'0123 || found.read != a.read || found.write != a.write ||
+             found.execute != a.execute || found.ignore_pat != a.ignore_pat ||
+             found.type != static_cast<unsigned>(a.type))) {
             return false;
         }
     }

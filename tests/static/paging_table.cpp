@@ -19,7 +19,6 @@ using pt::GiB;
 using pt::hpa;
 using pt::KiB;
 using pt::MiB;
-using pt::paging::page_size;
 
 constexpr std::uint64_t base = 0x1'0000'0000;
 
@@ -50,8 +49,10 @@ constexpr bool a_small_guest() {
     no_caches hardware;
 
     bool good = tables.map({pt::gpa{0}, 3 * GiB}, hpa{8 * GiB}, pt::ept::ram)->empty();
-    good = good && tables.map({pt::gpa{4 * GiB}, 514 * MiB + 12 * KiB}, hpa{12 * GiB}, pt::ept::ram);
-    good = good && tables.map({pt::gpa{0xFEB0'0000}, 16 * KiB}, hpa{0x9000'4000}, pt::ept::device_memory);
+    good =
+        good && tables.map({pt::gpa{4 * GiB}, 514 * MiB + 12 * KiB}, hpa{12 * GiB}, pt::ept::ram);
+    good = good &&
+           tables.map({pt::gpa{0xFEB0'0000}, 16 * KiB}, hpa{0x9000'4000}, pt::ept::device_memory);
     good = good && frames.free_frames() == 12 - 6; // root, PDPT, PD and PT of either end
     const auto at = [&](std::uint64_t input) {
         const outcome found = processor.walk(reader<12>{frames}, tables.root()->raw, input);
@@ -102,8 +103,9 @@ constexpr bool a_small_domain() {
     const paging_model::second_stage_walker unit{.levels = 3, .host_width = 36};
     no_caches hardware;
 
-    bool good = tables.map({pt::iova{0x1F'F000}, 8 * KiB}, hpa{0x7'0000'0000},
-                           pt::vtd::second_stage::read_write)
+    bool good = tables
+                    .map({pt::iova{0x1F'F000}, 8 * KiB}, hpa{0x7'0000'0000},
+                         pt::vtd::second_stage::read_write)
                     .has_value();
     good = good && frames.free_frames() == 1;
     const auto at = [&](std::uint64_t input) {

@@ -10,8 +10,12 @@ using pt::iova;
 using enum pt::paging::page_size;
 
 constexpr format four{{.levels = 4, .input_width = 48, .output_width = 39}};
-constexpr format three{{.levels = 3, .input_width = 48, .output_width = 39, .largest_page = size_2m,
-                        .snoop_control = true, .caching_mode = true}};
+constexpr format three{{.levels = 3,
+                        .input_width = 48,
+                        .output_width = 39,
+                        .largest_page = size_2m,
+                        .snoop_control = true,
+                        .caching_mode = true}};
 
 static_assert(four.levels() == 4 && four.input_width() == 48 && four.output_width() == 39);
 static_assert(three.levels() == 3 && three.input_width() == 39); // what three levels reach
@@ -47,7 +51,8 @@ static_assert(four.check(attributes{.read = true, .snoop = true}).error().code =
 static_assert(three.check(attributes{.read = true, .snoop = true}));
 
 // Rule 19.
-static_assert(interrupt_range.first() == iova{0xFEE0'0000} && interrupt_range.last() == iova{0xFEEF'FFFF});
+static_assert(interrupt_range.first() == iova{0xFEE0'0000} &&
+              interrupt_range.last() == iova{0xFEEF'FFFF});
 static_assert(four.check(pt::range{iova{0xFED0'0000}, 0x10'0000}));
 static_assert(four.check(pt::range{iova{0xFEF0'0000}, 0x10'0000}));
 static_assert(four.check(pt::range{iova{0xFEE0'0000}, 0}));

@@ -19,6 +19,12 @@ static_assert(ca::select({0, 0xFF, 0x1F, 7}, 0xFF).raw == 0x80FF'FFFC);
 static_assert(ca{0x80FF'FFFC}.target() == function_address{0, 0xFF, 0x1F, 7});
 static_assert(ca{0x8012'5540}.target(9) == function_address{9, 0x12, 0x0A, 5});
 static_assert(ca{0x8012'5540}.offset() == 0x40);
+// An offset that the register cannot name is no value, not another register's.
+template <std::uint16_t Offset>
+concept selectable = requires {
+    typename std::integral_constant<std::uint32_t, ca::select({}, Offset).raw>;
+};
+static_assert(selectable<0xFF> && !selectable<0x100> && !selectable<0x400> && !selectable<0xFFF>);
 static_assert(sizeof(ca) == 4 && std::is_trivially_copyable_v<ca> && std::is_standard_layout_v<ca>);
 
 // A configuration access is any run of bytes inside one dword.

@@ -117,4 +117,15 @@ static_assert(can_take_external_interrupt(0x202, interruptibility_state{8},
 static_assert(!can_take_external_interrupt(0x202, free_of_blocking, activity_state::shutdown));
 static_assert(!can_take_external_interrupt(0x202, free_of_blocking, activity_state::wait_for_sipi));
 
+// NMI: [sdm] Checks on Guest Non-Register State. Bits 0, 1 and 3 block; SMI (2) does not. Shutdown
+// takes NMIs, waiting for a SIPI does not.
+static_assert(can_take_nmi(free_of_blocking, activity_state::active));
+static_assert(can_take_nmi(free_of_blocking, activity_state::hlt));
+static_assert(can_take_nmi(free_of_blocking, activity_state::shutdown));
+static_assert(!can_take_nmi(free_of_blocking, activity_state::wait_for_sipi));
+static_assert(!can_take_nmi(interruptibility_state{1}, activity_state::active));
+static_assert(!can_take_nmi(interruptibility_state{2}, activity_state::active));
+static_assert(can_take_nmi(interruptibility_state{4}, activity_state::active));
+static_assert(!can_take_nmi(interruptibility_state{8}, activity_state::active));
+
 } // namespace

@@ -16,7 +16,7 @@ enum class trigger_mode : std::uint8_t { edge = 0, level = 1 };
 enum class acceptance : std::uint8_t {
     accepted,          ///< it is now in IRR
     already_pending,   ///< it was in IRR and has merged with the earlier one
-    illegal_vector,    ///< 0..15: dropped, and noted for ESR
+    illegal_vector,    ///< 0..15: dropped, noted for ESR, and told by the error interrupt
     software_disabled, ///< dropped: the guest has disabled its local APIC
 };
 
@@ -78,7 +78,7 @@ public:
             return acceptance::software_disabled;
         }
         if (vector < first_legal_vector) {
-            errors_.raw |= error_status::receive_illegal_vector(true).bits;
+            note_error(error_status::reported(error_status::receive_illegal_vector(true)));
             return acceptance::illegal_vector;
         }
         if (mode == trigger_mode::level) {
@@ -140,7 +140,8 @@ public:
         }
     }
 
-    /// The guest writes ESR, any value: what went wrong since the last such write can now be read.
+    /// The guest writes ESR, any value: what went wrong since the last such write can now be read, and
+    /// the next error raises the error interrupt again.
     constexpr void latch_error_status() {
         page_->esr = errors_;
         errors_ = {};
@@ -160,6 +161,16 @@ private:
         &register_page::lvt_lint0,          &register_page::lvt_lint1,
         &register_page::lvt_error,
     };
+
+    /// The first error since the guest wrote ESR raises the error interrupt [sdm, Error Handling]. An
+    /// illegal vector in the error entry itself is then not the first any more, which ends it.
+    constexpr void note_error(error_status seen) {
+        const bool armed = errors_ == error_status{};
+        errors_.raw |= seen.raw;
+        if (armed && !page_->lvt_error[local_vector_entry::masked]) {
+            accept(page_->lvt_error[local_vector_entry::vector], trigger_mode::edge);
+        }
+    }
 
     /// `in_service`: ISRV, the highest vector in ISR or 0. The class of PPR is the higher class of the
     /// two; for equal classes [sdm] leaves the sub-class open, and this is what APIC virtualization does.

@@ -430,7 +430,8 @@ private:
                 const span below = clip(part, i, level);
                 if (leaf_fits(below, level, work)) {
                     // And so does a leaf in all further entries that `part` covers wholly.
-                    const auto n = static_cast<unsigned>((part.last - below.first + 1) >> level_shift(level));
+                    const auto n =
+                        static_cast<unsigned>((part.last - below.first + 1) >> level_shift(level));
                     fill_leaves(&entries[i], n, below.output, level, work);
                     i += n - 1;
                     continue;

@@ -302,16 +302,19 @@ public:
         return error{errc::absent, index};
     }
 
-    /// Asks `get(index)` for each register that the layout has, and keeps what is there.
-    template <class Get>
-    static constexpr bar_list collect(header_layout layout, Get get) {
+    /// Asks `get(index)` for each register that the layout has, and keeps what is there. Where that
+    /// is malformed, `held(index)` tells whether the next register is its upper half all the same.
+    template <class Get, class Held>
+    static constexpr bar_list collect(header_layout layout, Get get, Held held) {
         bar_list list{};
         const auto take = [&](std::uint8_t index) -> unsigned {
             const result<bar> entry = get(index);
-            if (entry || entry.error().code != errc::absent) {
-                list.entries_[list.count_++] = entry;
+            if (!entry && entry.error().code == errc::absent) {
+                return 1;
             }
-            return entry ? entry->registers() : 1;
+            list.entries_[list.count_++] = entry;
+            const result<bar> taken = entry ? entry : held(index);
+            return taken ? taken->registers() : 1;
         };
         for (unsigned index = 0; index < bar_count(layout);) {
             index += take(static_cast<std::uint8_t>(index));
@@ -334,8 +337,8 @@ template <config_access Config>
     if (!read<identity>(config, function).present()) {
         return {};
     }
-    return bar_list::collect(read<header_type>(config, function)[header_type::layout],
-                             [&](std::uint8_t index) { return read_bar(config, function, index); });
+    const auto held = [&](std::uint8_t index) { return read_bar(config, function, index); };
+    return bar_list::collect(read<header_type>(config, function)[header_type::layout], held, held);
 }
 
 /// All of them, sized; decoding is turned off once for all. An absent function has none.
@@ -347,7 +350,8 @@ template <config_access Config>
     const auto layout = read<header_type>(config, function)[header_type::layout];
     decoding_off<Config> registers{config, function};
     return bar_list::collect(
-        layout, [&](std::uint8_t index) { return size_bar(registers, layout, index); });
+        layout, [&](std::uint8_t index) { return size_bar(registers, layout, index); },
+        [&](std::uint8_t index) { return read_bar(config, function, index); });
 }
 
 /// Moves a sized BAR to `address`, with decoding off meanwhile, and gives it as it is now. Both

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "pt/core/contract.hpp"
 #include "pt/core/reg.hpp"
 #include "pt/pci/function_address.hpp"
 
@@ -26,6 +27,7 @@ struct config_address : reg<config_address, std::uint32_t> {
     /// function must be valid() and the offset below 256; the segment does not take part.
     [[nodiscard]] static constexpr config_address select(function_address target,
                                                          std::uint16_t offset) {
+        expects(offset < 256, "CONFIG_ADDRESS reaches the first 256 bytes of a function");
         return config_address{enable(true), bus(target.bus), device(target.device),
                               function(target.function),
                               register_number(static_cast<std::uint8_t>(offset >> 2))};

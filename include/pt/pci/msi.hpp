@@ -34,11 +34,12 @@ struct msi_message {
     friend constexpr bool operator==(const msi_message&, const msi_message&) = default;
 };
 
-/// Gives a function's MSI capability one vector with that message, and turns it on. The capability is
-/// off while the message changes, so that no half-written one is sent. errc::absent when the function
-/// has no MSI; errc::misaligned for an address that is not a multiple of 4; errc::out_of_range for
-/// one above 4 GiB where the capability has 32 bits; errc::malformed with the offset of a capability
-/// that runs past the end of the first 256 bytes.
+/// Gives a function's MSI capability one vector with that message, unmasks it, and turns it on. The
+/// capability is off while the message changes, so that no half-written one is sent. The function
+/// sends it only as a bus master (Command), and must not have MSI-X on at the same time [pci].
+/// errc::absent when the function has no MSI; errc::misaligned for an address that is not a multiple
+/// of 4; errc::out_of_range for one above 4 GiB where the capability has 32 bits; errc::malformed
+/// with the offset of a capability that runs past the end of the first 256 bytes.
 template <config_access Config>
 constexpr result<void> enable_msi(Config config, function_address function, msi_message message) {
     const auto found = capabilities(config, function).find(capability_id::msi);
@@ -51,7 +52,10 @@ constexpr result<void> enable_msi(Config config, function_address function, msi_
     };
     const control before{static_cast<std::uint16_t>(
         config.read(function, at(control::offset_in_capability), width::word))};
-    const unsigned size = before[control::address_64] ? 14 : 10;
+    // [pci] message data follows the address, and the masks follow at the next dword.
+    const unsigned data = before[control::address_64] ? 12 : 8;
+    const unsigned mask = data + 4;
+    const unsigned size = before[control::per_vector_masking] ? mask + 8 : data + 2;
     if (found->offset + size > conventional_config_space_size) {
         return error{errc::malformed, found->offset};
     }
@@ -72,7 +76,12 @@ constexpr result<void> enable_msi(Config config, function_address function, msi_
         config.write(function, at(8), width::dword,
                      static_cast<std::uint32_t>(message.address >> 32));
     }
-    config.write(function, at(before[control::address_64] ? 12 : 8), width::word, message.data);
+    config.write(function, at(data), width::word, message.data);
+    if (before[control::per_vector_masking]) {
+        // 0 after reset, but whoever had the function before may have left vector 0 masked.
+        const std::uint32_t masked = config.read(function, at(mask), width::dword);
+        config.write(function, at(mask), width::dword, masked & ~std::uint32_t{1});
+    }
     put_control(off.with(control::enable(true)));
     return {};
 }

@@ -3,6 +3,7 @@
 
 #include "pt/core/reg.hpp"
 #include "pt/core/result.hpp"
+#include "pt/pci/bar.hpp"
 #include "pt/pci/capability.hpp"
 #include "pt/pci/config_access.hpp"
 
@@ -46,7 +47,7 @@ struct bar_part {
 
 /// Where the function keeps its MSI-X table and pending bits. A guest must not reach these pages by
 /// itself: the table decides which interrupt is requested of the host. Nothing says that the parts
-/// lie inside their BARs, or that the BARs exist: check against the sized BARs.
+/// lie inside their BARs, or that the BARs exist: ask bar_of.
 struct msi_x_layout {
     std::uint16_t vectors = 0; ///< 1..2048
     bar_part table;            ///< 16 bytes a vector
@@ -95,6 +96,20 @@ template <config_access Config>
     layout.table = *table;
     layout.pending_bits = *pending;
     return layout;
+}
+
+/// The BAR that the part lies in, of those that were sized. errc::absent with the index when no BAR
+/// for memory begins in that register; errc::out_of_range with the part's offset when it runs past
+/// the end of the BAR.
+[[nodiscard]] constexpr result<bar> bar_of(const bar_part& part, const bar_list& sized) {
+    const auto found = sized.find(part.bar);
+    if (!found || found->kind == bar_kind::io || found->kind == bar_kind::rom) {
+        return error{errc::absent, part.bar};
+    }
+    if (part.size > found->size || part.offset > found->size - part.size) {
+        return error{errc::out_of_range, part.offset};
+    }
+    return found;
 }
 
 } // namespace pt::pci

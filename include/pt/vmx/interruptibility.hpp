@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-/// Whether a guest can take an interrupt: two fields of the guest-state area [sdm].
+/// Whether a guest can take an interrupt or an NMI: two fields of the guest-state area [sdm].
 namespace pt::vmx {
 
 /// Interruptibility state, 32 bits.
@@ -34,6 +34,17 @@ enum class activity_state : std::uint32_t { active = 0, hlt = 1, shutdown = 2, w
     return (rflags & interrupt_flag) != 0 && !blocking[interruptibility_state::blocking_by_sti] &&
            !blocking[interruptibility_state::blocking_by_mov_ss] &&
            (activity == activity_state::active || activity == activity_state::hlt);
+}
+
+/// Whether VM entry may deliver a new NMI; if not, the NMI window is what to wait for. RFLAGS.IF does
+/// not matter. Blocking by STI stops it too: [sdm] lets a processor fail the entry otherwise. A
+/// re-injected NMI has set blocking by NMI itself, and is not asked about.
+[[nodiscard]] constexpr bool can_take_nmi(interruptibility_state blocking,
+                                          activity_state activity) {
+    return !blocking[interruptibility_state::blocking_by_nmi] &&
+           !blocking[interruptibility_state::blocking_by_sti] &&
+           !blocking[interruptibility_state::blocking_by_mov_ss] &&
+           activity != activity_state::wait_for_sipi;
 }
 
 } // namespace pt::vmx

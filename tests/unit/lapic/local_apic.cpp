@@ -96,6 +96,50 @@ TEST_CASE("vectors 0..15 are illegal: dropped, and ESR says so after it is writt
     REQUIRE(check());
 }
 
+TEST_CASE("an error raises the error interrupt once for each write of ESR", "[lapic][rule 26]") {
+    constexpr auto check = [] {
+        register_page page;
+        local_apic apic{page};
+        apic.set_spurious_interrupt_vector(enabled);
+        page.lvt_error.raw = 0x0001'00FE; // masked: nothing but ESR tells
+        bool good =
+            apic.accept(5, trigger_mode::edge) == acceptance::illegal_vector && apic.pending() == 0;
+        apic.latch_error_status();
+        page.lvt_error.raw = 0xFE;
+        page.tmr.insert(0xFE); // the error interrupt is an edge
+        good = good && apic.accept(5, trigger_mode::level) == acceptance::illegal_vector;
+        good = good && apic.acknowledge() == 0xFE && !page.tmr.contains(0xFE);
+        apic.eoi();
+        good = good && apic.accept(6, trigger_mode::edge) == acceptance::illegal_vector &&
+               apic.pending() == 0; // the same ESR is still to be read
+        apic.latch_error_status();
+        good = good && page.esr.raw == 0x40;
+        good = good && apic.accept(6, trigger_mode::edge) == acceptance::illegal_vector;
+        return good && apic.pending() == 0xFE;
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
+TEST_CASE("an illegal vector in the error LVT itself does not recurse", "[lapic][rule 26]") {
+    constexpr auto check = [] { // CVE-2024-45817; constant evaluation would not end either
+        register_page page;
+        local_apic apic{page};
+        apic.set_spurious_interrupt_vector(enabled);
+        bool good = true;
+        for (std::uint32_t vector = 0; vector != 16; ++vector) {
+            page.lvt_error.raw = vector;
+            good = good && apic.accept(3, trigger_mode::edge) == acceptance::illegal_vector;
+            good = good && apic.pending() == 0 && page.irr.highest() == 0;
+            apic.latch_error_status();
+            good = good && page.esr.raw == 0x40;
+        }
+        return good;
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
 TEST_CASE("PPR is the higher class of TPR and the highest in service", "[lapic][rule 26]") {
     constexpr auto check = [] {
         register_page page;

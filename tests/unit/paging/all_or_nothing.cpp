@@ -128,8 +128,8 @@ TEMPLATE_TEST_CASE("a map that fails at any of its allocations leaves every entr
         const std::size_t free = s.memory.free_frames();
         for (std::size_t allowed = 0; allowed < 12; ++allowed) {
             s.memory.fail_after(allowed);
-            const auto done = s.tables.map(s.at(4 * KiB, 20 * MiB), hpa{0x1000}, TestType::choices[0],
-                                           page_size::size_4k);
+            const auto done = s.tables.map(s.at(4 * KiB, 20 * MiB), hpa{0x1000},
+                                           TestType::choices[0], page_size::size_4k);
             REQUIRE(!done);
             REQUIRE(s.memory.free_frames() == free);
             REQUIRE(image(s.memory) == before);

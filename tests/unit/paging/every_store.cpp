@@ -135,7 +135,8 @@ private:
     }
     outcome walk_shadow(std::uint64_t input) const {
         return Kit{}.hardware().walk(
-            [this](std::uint64_t frame, unsigned i) { return image.read(frame, i); }, root.raw, input);
+            [this](std::uint64_t frame, unsigned i) { return image.read(frame, i); }, root.raw,
+            input);
     }
     void look(const probe& p, const outcome& found, bool& arrived) {
         wrong_ += !(found == p.before) && !(found == p.after) ? 1 : 0;
@@ -178,15 +179,14 @@ constexpr bool writes_can_be_counted = Kit::nothing != 0;
 
 template <class Kit>
 void maps(eviction when) {
-    const auto mapped = [](std::uint64_t output) {
-        return Kit::expected(Kit::choices[1], output);
-    };
+    const auto mapped = [](std::uint64_t output) { return Kit::expected(Kit::choices[1], output); };
     SECTION("the first page of an empty tree") {
         theatre<Kit> t{when};
         t.expect_unchanged(0);
         t.expect(4 * KiB, mapped(0x5000));
         t.expect_unchanged(8 * KiB);
-        t.watch([&] { REQUIRE(t.tables.map(t.at(4 * KiB, 4 * KiB), hpa{0x5000}, Kit::choices[1])); });
+        t.watch(
+            [&] { REQUIRE(t.tables.map(t.at(4 * KiB, 4 * KiB), hpa{0x5000}, Kit::choices[1])); });
         CHECK(t.needless_publications() == 0);
         if (writes_can_be_counted<Kit>) {
             CHECK(t.writes_of_new_entries() == 1);
@@ -220,8 +220,8 @@ void maps(eviction when) {
         const std::uint64_t size = 8 * KiB + 4 * MiB + 4 * KiB;
         t.expect_unchanged(1 * GiB - 2 * MiB);
         t.expect_unchanged(first - 4 * KiB);
-        for (const std::uint64_t at : {std::uint64_t{0}, 4 * KiB, 8 * KiB, 12 * KiB, 8 * KiB + 2 * MiB,
-                                       4 * KiB + 4 * MiB, 8 * KiB + 4 * MiB}) {
+        for (const std::uint64_t at : {std::uint64_t{0}, 4 * KiB, 8 * KiB, 12 * KiB,
+                                       8 * KiB + 2 * MiB, 4 * KiB + 4 * MiB, 8 * KiB + 4 * MiB}) {
             t.expect(first + at, mapped(first + at));
         }
         t.expect_unchanged(first + size);
@@ -233,12 +233,13 @@ void maps(eviction when) {
     SECTION("a map that meets a page at its very end changes nothing on its way") {
         theatre<Kit> t{when};
         t.given(6 * MiB, 4 * KiB, 0x10'0000);
-        for (const std::uint64_t at : {std::uint64_t{0}, 2 * MiB, 4 * MiB, 6 * MiB - 4 * KiB, 6 * MiB}) {
+        for (const std::uint64_t at :
+             {std::uint64_t{0}, 2 * MiB, 4 * MiB, 6 * MiB - 4 * KiB, 6 * MiB}) {
             t.expect_unchanged(at);
         }
         t.watch([&] {
-            const auto done =
-                t.tables.map(t.at(4 * KiB, 6 * MiB), hpa{0x1000}, Kit::choices[1], page_size::size_4k);
+            const auto done = t.tables.map(t.at(4 * KiB, 6 * MiB), hpa{0x1000}, Kit::choices[1],
+                                           page_size::size_4k);
             REQUIRE(!done);
             REQUIRE(done.error() == pt::error{pt::errc::already_mapped, base + 6 * MiB});
         });
@@ -251,8 +252,8 @@ void maps(eviction when) {
         }
         t.memory.fail_after(2);
         t.watch([&] {
-            const auto done =
-                t.tables.map(t.at(4 * KiB, 8 * MiB), hpa{0x1000}, Kit::choices[1], page_size::size_4k);
+            const auto done = t.tables.map(t.at(4 * KiB, 8 * MiB), hpa{0x1000}, Kit::choices[1],
+                                           page_size::size_4k);
             REQUIRE(!done);
             REQUIRE(done.error().code == pt::errc::out_of_frames);
         });
@@ -288,7 +289,8 @@ void unmaps(eviction when) {
         const std::uint64_t end = 5 * MiB + 4 * KiB;
         t.expect_unchanged(0);
         t.expect_unchanged(first - 4 * KiB);
-        for (const std::uint64_t at : {first, 2 * MiB - 4 * KiB, 2 * MiB, 3 * MiB, 4 * MiB, end - 4 * KiB}) {
+        for (const std::uint64_t at :
+             {first, 2 * MiB - 4 * KiB, 2 * MiB, 3 * MiB, 4 * MiB, end - 4 * KiB}) {
             t.expect(at, nothing);
         }
         t.expect_unchanged(end);
@@ -303,6 +305,17 @@ void unmaps(eviction when) {
         t.expect_unchanged(4 * KiB);
         unmap(t, 0, 4 * KiB);
         CHECK(t.memory.in_use() == 1);
+        CHECK(t.needless_publications() == 0);
+    }
+    SECTION("a table without a page in the range is neither written nor published") {
+        theatre<Kit> t{when};
+        t.given(0, 4 * KiB, 0x1000);
+        t.given(2 * MiB, 8 * KiB, 0x5000);
+        t.expect_unchanged(0);
+        t.expect(2 * MiB, nothing);
+        t.expect_unchanged(2 * MiB + 4 * KiB);
+        unmap(t, 4 * KiB, 2 * MiB);
+        CHECK(t.stores() == 2); // the leaf, and the count of its table
         CHECK(t.needless_publications() == 0);
     }
     SECTION("whole tables between two that stay") {

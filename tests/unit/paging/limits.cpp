@@ -17,8 +17,6 @@ using pt::error;
 using pt::GiB;
 using pt::hpa;
 using pt::KiB;
-using pt::MiB;
-using pt::paging::page_size;
 
 struct nobody {
     template <class Stale>
@@ -31,7 +29,8 @@ template <class Kit>
 struct stage {
     using address = typename Kit::address;
     frames memory{61};
-    pt::paging::table<typename Kit::format, frames_memory> tables{frames_memory{&memory}, Kit{}.make()};
+    pt::paging::table<typename Kit::format, frames_memory> tables{frames_memory{&memory},
+                                                                  Kit{}.make()};
 
     ~stage() {
         auto owed = tables.retire();
@@ -72,7 +71,8 @@ TEMPLATE_TEST_CASE("what is refused is refused with the right error and takes no
     CHECK(s.unmap(end, 0x1000).code == errc::out_of_range);
     CHECK(s.unmap(0, ~std::uint64_t{0} << 12).code == errc::out_of_range);
     CHECK(s.map(0, 0x1000, end_of_output) == error{errc::out_of_range, end_of_output});
-    CHECK(s.map(0, 0x2000, end_of_output - 0x1000) == error{errc::out_of_range, end_of_output - 0x1000});
+    CHECK(s.map(0, 0x2000, end_of_output - 0x1000) ==
+          error{errc::out_of_range, end_of_output - 0x1000});
     CHECK(s.map(0, 0x2000, ~std::uint64_t{0} << 12).code == errc::out_of_range);
     // Nothing asked, nothing done; but it is still checked.
     CHECK(s.map(0x1000, 0, 0x1000) == error{});
@@ -84,11 +84,12 @@ TEMPLATE_TEST_CASE("what is refused is refused with the right error and takes no
     CHECK(s.tables.translate(typename TestType::address{end}) == error{errc::out_of_range, end});
     CHECK(s.tables.translate(typename TestType::address{~std::uint64_t{0}}).error().code ==
           errc::out_of_range);
-    CHECK(s.tables.translate(typename TestType::address{0x1234}) == error{errc::not_mapped, 0x1234});
+    CHECK(s.tables.translate(typename TestType::address{0x1234}) ==
+          error{errc::not_mapped, 0x1234});
 }
 
-TEMPLATE_TEST_CASE("the last page of the input and of the output can be mapped", "[paging]", ept_kit,
-                   second_stage_kit<4>, second_stage_kit<3>) {
+TEMPLATE_TEST_CASE("the last page of the input and of the output can be mapped", "[paging]",
+                   ept_kit, second_stage_kit<4>, second_stage_kit<3>) {
     stage<TestType> s;
     constexpr std::uint64_t end = std::uint64_t{1} << TestType::input_width;
     const auto output = [&](std::uint64_t input) {
@@ -136,6 +137,7 @@ TEST_CASE("attributes that the processor lacks are refused", "[paging][rule 8]")
     CHECK(map({.write = true}) == errc::not_supported);
     CHECK(map({.write = true, .execute = true}) == errc::not_supported);
     CHECK(map({.read = true, .type = static_cast<pt::ept::memory_type>(2)}) == errc::not_supported);
-    CHECK(map({.read = true, .type = static_cast<pt::ept::memory_type>(255)}) == errc::not_supported);
+    CHECK(map({.read = true, .type = static_cast<pt::ept::memory_type>(255)}) ==
+          errc::not_supported);
     CHECK(s.memory.in_use() == 0);
 }

@@ -11,10 +11,10 @@
 namespace {
 
 using namespace paging_model;
-using pt::paging::page_size;
 using pt::GiB;
 using pt::KiB;
 using pt::MiB;
+using pt::paging::page_size;
 
 class dice {
 public:
@@ -66,8 +66,8 @@ void play(Kit kit, std::uint64_t seed, unsigned steps) {
         case 2:
         case 3: {
             const std::uint64_t same_phase = first % GiB;
-            const std::uint64_t output =
-                roll.below(4) == 0 ? roll.below(1 << 20) * 4 * KiB : roll.below(60) * GiB + same_phase;
+            const std::uint64_t output = roll.below(4) == 0 ? roll.below(1 << 20) * 4 * KiB
+                                                            : roll.below(60) * GiB + same_phase;
             game.map(first, size, roll.below(64) == 0 ? ~std::uint64_t{0} << 12 : output,
                      roll.below(8), largest);
             break;
@@ -77,8 +77,8 @@ void play(Kit kit, std::uint64_t seed, unsigned steps) {
         case 6: game.unmap(first / GiB * GiB, (1 + roll.below(4)) * GiB); break;
         default: game.redeem(static_cast<unsigned>(roll.below(3))); break;
         }
-        for (const std::uint64_t probe : {first, first - 1, first + size - 1, first + size, address(),
-                                          first + roll.below(size + 1)}) {
+        for (const std::uint64_t probe : {first, first - 1, first + size - 1, first + size,
+                                          address(), first + roll.below(size + 1)}) {
             game.check_address(probe);
         }
         if (step % 64 == 0) {
@@ -102,9 +102,10 @@ void play(Kit kit, std::uint64_t seed, unsigned steps) {
 
 } // namespace
 
-TEMPLATE_TEST_CASE("random operations agree with an oracle, a walker and a cache that forgets nothing",
-                   "[paging][rule 8][rule 9]", ept_kit, second_stage_kit<4>, second_stage_kit<3>,
-                   (second_stage_kit<4, true>)) {
+TEMPLATE_TEST_CASE(
+    "random operations agree with an oracle, a walker and a cache that forgets nothing",
+    "[paging][rule 8][rule 9]", ept_kit, second_stage_kit<4>, second_stage_kit<3>,
+    (second_stage_kit<4, true>)) {
     for (const page_size largest : {page_size::size_4k, page_size::size_2m, page_size::size_1g}) {
         play(TestType{largest}, 20 + static_cast<unsigned>(largest), 20'000);
     }

@@ -39,9 +39,9 @@ constexpr bool agrees_with_bits(unsigned rounds, std::uint64_t seed) {
         bool over = false;
         for (unsigned n = 0; n < 14; ++n) {
             const unsigned first = below(64);
-            const unsigned size = below(3) == 0 ? below(65 - first) : below(2) + (first < 63 ? 1 : 0);
-            const std::uint64_t added =
-                size == 0 ? 0 : (~std::uint64_t{0} >> (64 - size)) << first;
+            const unsigned size =
+                below(3) == 0 ? below(65 - first) : below(2) + (first < 63 ? 1 : 0);
+            const std::uint64_t added = size == 0 ? 0 : (~std::uint64_t{0} >> (64 - size)) << first;
             const pt::range<iova> range{iova{first * page}, size * page};
             if (n % 3 == 2) {
                 other.add(range);
@@ -53,7 +53,8 @@ constexpr bool agrees_with_bits(unsigned rounds, std::uint64_t seed) {
             const int runs = std::popcount(bits & ~(bits << 1));
             over = over || runs > static_cast<int>(set::capacity);
             if (stale.everything() != over || stale.empty() != (bits == 0) ||
-                (!over && (pages_of(stale) != bits || parts_of(stale) != static_cast<std::size_t>(runs)))) {
+                (!over &&
+                 (pages_of(stale) != bits || parts_of(stale) != static_cast<std::size_t>(runs)))) {
                 return false;
             }
         }

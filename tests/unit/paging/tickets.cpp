@@ -20,7 +20,6 @@ using pt::GiB;
 using pt::hpa;
 using pt::KiB;
 using pt::MiB;
-using pt::TiB;
 using pt::paging::page_size;
 
 constexpr std::uint64_t base = 64 * GiB;
@@ -90,8 +89,8 @@ using told = std::vector<recorder::told>;
 
 } // namespace
 
-TEMPLATE_TEST_CASE("retired frames come back with the redemption and not before", "[paging][rule 9]",
-                   ept_kit, second_stage_kit<4>, second_stage_kit<3>) {
+TEMPLATE_TEST_CASE("retired frames come back with the redemption and not before",
+                   "[paging][rule 9]", ept_kit, second_stage_kit<4>, second_stage_kit<3>) {
     stage<TestType> s;
     s.given(0, 4 * KiB, 0x1000);
     const std::size_t before = s.memory.in_use();
@@ -147,8 +146,10 @@ TEMPLATE_TEST_CASE("the invalidator is told the exact ranges", "[paging][rule 18
         owed.merge(s.unmap(12 * KiB, 4 * KiB));
         REQUIRE(owed.redeem(s.hardware));
         CHECK(s.hardware.calls == 1);
-        const bool one_way = s.hardware.ranges == told{{base + 12 * KiB, 12 * KiB}, {base + 32 * KiB, 4 * KiB}};
-        const bool other_way = s.hardware.ranges == told{{base + 32 * KiB, 4 * KiB}, {base + 12 * KiB, 12 * KiB}};
+        const bool one_way =
+            s.hardware.ranges == told{{base + 12 * KiB, 12 * KiB}, {base + 32 * KiB, 4 * KiB}};
+        const bool other_way =
+            s.hardware.ranges == told{{base + 32 * KiB, 4 * KiB}, {base + 12 * KiB, 12 * KiB}};
         CHECK((one_way || other_way));
     }
     SECTION("where nothing was mapped nothing is stale") {
@@ -207,8 +208,8 @@ TEMPLATE_TEST_CASE("hundreds of retired trees, merged in any order, are each giv
     CHECK(s.hardware.calls == 1);
 }
 
-TEMPLATE_TEST_CASE("a whole subtree is retired with all tables below it", "[paging][rule 9]", ept_kit,
-                   second_stage_kit<4>) {
+TEMPLATE_TEST_CASE("a whole subtree is retired with all tables below it", "[paging][rule 9]",
+                   ept_kit, second_stage_kit<4>) {
     stage<TestType> s;
     s.given(512 * GiB - base, 1 * GiB, 0, page_size::size_4k); // 1 + 1 + 512 tables of its own
     REQUIRE(s.memory.in_use() == 515);

@@ -458,6 +458,21 @@ TEST_CASE("a malformed BAR does not hide the others", "[pci][rule 6]") {
     REQUIRE(holds());
 }
 
+TEST_CASE("the upper half of a malformed 64-bit BAR is no BAR of its own", "[pci][rule 6]") {
+    constexpr auto holds = [] {
+        device d;
+        d.on();
+        d.bar(0x10, 0xFFFE'1000, 0xFEB0'0004); // holes
+        d.bar(0x14, 0xFFFF'FFFF, 0x0000'0003); // by itself it would be four ports at 0
+        d.bar(0x18, 0xFFFF'F000, 0xFEB1'0000);
+        const bar_list bars = size_bars(d.config(), nic);
+        return bars.size() == 2 && bars.begin()->error() == error{errc::malformed, 0x10} &&
+               bars.find(2) && d.dword(0x14) == 3 && d.written_only_while_off(0x0407);
+    };
+    STATIC_REQUIRE(holds());
+    REQUIRE(holds());
+}
+
 TEST_CASE("an absent function has no BARs and is not written", "[pci][rule 3]") {
     device d;
     const function_address nobody{0, 0, 6, 0};

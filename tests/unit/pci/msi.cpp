@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "fake_machine.hpp"
 
+#include "pt/pci/bar.hpp"
 #include "pt/pci/msi.hpp"
 #include "pt/pci/msi_x.hpp"
 
@@ -25,8 +26,9 @@ constexpr function with_capability(std::size_t offset, std::uint8_t id, std::uin
     made.put(offset, 1, id);
     made.put(offset + 2, 2, control);
     made.allow(offset + 2, 2, id == 5 ? 0x0071 : 0xC000);
-    made.allow(offset + 4, 8, ~std::uint64_t{0});
-    made.allow(offset + 12, 4, 0xFFFF'FFFF);
+    for (std::size_t byte = offset + 4; byte < offset + 24 && byte < 0x100; ++byte) {
+        made.allow(byte, 1, 0xFF);
+    }
     return made;
 }
 
@@ -45,26 +47,39 @@ constexpr bool writes_are(const machine& seen, const event* expected, std::size_
     return true;
 }
 
-// The four layouts [pci]: data lies at 8 after a 32-bit address and at 12 after a 64-bit one; masks
-// come behind the data and move nothing.
+// The four layouts [pci]: data lies at 8 after a 32-bit address and at 12 after a 64-bit one; the mask
+// bits, where there are any, lie at 12 or 16, and vector 0 is bit 0.
 constexpr bool message_is_written_while_off(std::uint16_t control, std::uint64_t address) {
     const bool is_64 = (control & 0x80) != 0;
+    const bool has_masks = (control & 0x100) != 0;
     function device = with_capability(0xD0, 0x05, static_cast<std::uint16_t>(control | 0x31));
+    if (has_masks) {
+        device.put(is_64 ? 0xE0 : 0xDC, 4, 0x0000'00FF); // left behind: every vector is masked
+    }
     machine seen{&device, 1};
     if (!pt::pci::enable_msi(config{&seen}, nic, {address, 0x4041})) {
         return false;
     }
     const auto off = static_cast<std::uint32_t>(control); // 8 vectors and enable are gone
-    const event with_32[] = {{true, nic, 0xD2, 2, off},
-                             {true, nic, 0xD4, 4, static_cast<std::uint32_t>(address)},
-                             {true, nic, 0xD8, 2, 0x4041},
-                             {true, nic, 0xD2, 2, off | 1}};
-    const event with_64[] = {{true, nic, 0xD2, 2, off},
-                             {true, nic, 0xD4, 4, static_cast<std::uint32_t>(address)},
-                             {true, nic, 0xD8, 4, static_cast<std::uint32_t>(address >> 32)},
-                             {true, nic, 0xDC, 2, 0x4041},
-                             {true, nic, 0xD2, 2, off | 1}};
-    return is_64 ? writes_are(seen, with_64, 5) : writes_are(seen, with_32, 4);
+    const auto low = static_cast<std::uint32_t>(address);
+    const auto high = static_cast<std::uint32_t>(address >> 32);
+    if (is_64) {
+        const event plain[] = {{true, nic, 0xD2, 2, off},
+                               {true, nic, 0xD4, 4, low},
+                               {true, nic, 0xD8, 4, high},
+                               {true, nic, 0xDC, 2, 0x4041},
+                               {true, nic, 0xD2, 2, off | 1}};
+        const event masked[] = {
+            plain[0], plain[1], plain[2], plain[3], {true, nic, 0xE0, 4, 0x0000'00FE}, plain[4]};
+        return has_masks ? writes_are(seen, masked, 6) : writes_are(seen, plain, 5);
+    }
+    const event plain[] = {{true, nic, 0xD2, 2, off},
+                           {true, nic, 0xD4, 4, low},
+                           {true, nic, 0xD8, 2, 0x4041},
+                           {true, nic, 0xD2, 2, off | 1}};
+    const event masked[] = {
+        plain[0], plain[1], plain[2], {true, nic, 0xDC, 4, 0x0000'00FE}, plain[3]};
+    return has_masks ? writes_are(seen, masked, 5) : writes_are(seen, plain, 4);
 }
 
 constexpr bool all_four_layouts() {
@@ -76,8 +91,9 @@ constexpr bool all_four_layouts() {
 static_assert(all_four_layouts());
 
 constexpr bool refused_msi_changes_nothing(std::size_t offset, std::uint8_t id,
-                                           std::uint64_t address, error expected) {
-    function device = with_capability(offset, id, 0x0000);
+                                           std::uint64_t address, error expected,
+                                           std::uint16_t control = 0x0000) {
+    function device = with_capability(offset, id, control);
     machine seen{&device, 1};
     const auto answer = pt::pci::enable_msi(config{&seen}, nic, {address, 0x41});
     return !answer && answer.error() == expected && seen.writes() == 0 && !seen.out_of_bounds;
@@ -100,7 +116,8 @@ static_assert(msi_x_of(0x0004, 0x0000'0003, 0x0000'2003, {5, {3, 0, 80}, {3, 0x2
 
 } // namespace
 
-TEST_CASE("an MSI message changes only while the capability is off", "[pci][rule 7]") {
+TEST_CASE("an MSI message changes, and its vector is unmasked, only while the capability is off",
+          "[pci][rule 7]") {
     REQUIRE(all_four_layouts());
 }
 
@@ -111,6 +128,26 @@ TEST_CASE("an MSI that cannot be is refused and nothing is written", "[pci][rule
     CHECK(refused_msi_changes_nothing(0x50, 0x11, 0xFEE0'0000, {errc::absent, 0x05}));
     // A capability in the last dword has no room for the message.
     CHECK(refused_msi_changes_nothing(0xFC, 0x05, 0xFEE0'0000, {errc::malformed, 0xFC}));
+}
+
+TEST_CASE("each of the four MSI layouts may end with the first 256 bytes, and not beyond",
+          "[pci][rule 7]") {
+    struct layout {
+        std::uint16_t control;
+        std::size_t last; // 10, 14, 20 or 24 bytes, from a multiple of 4
+    };
+    for (const auto [control, last] :
+         {layout{0x0000, 0xF4}, layout{0x0080, 0xF0}, layout{0x0100, 0xEC}, layout{0x0180, 0xE8}}) {
+        CAPTURE(control);
+        function device = with_capability(last, 0x05, control);
+        machine seen{&device, 1};
+        CHECK(pt::pci::enable_msi(config{&seen}, nic, {0xFEE0'0000, 0x41}));
+        CHECK_FALSE(seen.out_of_bounds);
+        for (std::size_t offset = last + 4; offset < 0x100; offset += 4) {
+            CHECK(refused_msi_changes_nothing(offset, 0x05, 0xFEE0'0000, {errc::malformed, offset},
+                                              control));
+        }
+    }
 }
 
 TEST_CASE("MSI-X: table size is the field plus one, 16 bytes each", "[pci][rule 7]") {
@@ -137,4 +174,35 @@ TEST_CASE("MSI-X: a BIR above 5 is reserved", "[pci][rule 7]") {
     machine seen{&device, 1};
     CHECK(pt::pci::read_msi_x(config{&seen}, nic).error() == error{errc::malformed, 0xF8});
     CHECK_FALSE(seen.out_of_bounds);
+}
+
+TEST_CASE("MSI-X: the table may name an absent BAR or lie past the end of its BAR",
+          "[pci][rule 7]") {
+    constexpr auto holds = [] {
+        function device{nic, 0x10D3'8086};
+        device.bar(0x10, 0xFFFF'C000, 0xC000'000C); // 16 KiB, 64 bits
+        device.bar(0x14, 0xFFFF'FFFF, 0x20);
+        device.bar(0x18, 0x0000'FFE0, 0x0000'C041); // 32 ports
+        device.bar(0x1C, 0xFFFF'FFFF, 0);           // no BAR at all: malformed
+        device.bar(0x20, 0xFFFF'F000, 0xFEB0'0000); // 4 KiB
+        machine seen{&device, 1};
+        const auto bars = pt::pci::size_bars(config{&seen}, nic);
+        const auto is = [&](pt::pci::bar_part part, std::uint16_t offset) {
+            const auto found = bar_of(part, bars);
+            return found && found->offset == offset;
+        };
+        const auto fails = [&](pt::pci::bar_part part, error expected) {
+            const auto found = bar_of(part, bars);
+            return !found && found.error() == expected;
+        };
+        return is({0, 0, 80}, 0x10) && is({0, 0x3FB0, 80}, 0x10) && is({4, 0, 0x1000}, 0x20) &&
+               fails({0, 0x3FB8, 80}, {errc::out_of_range, 0x3FB8}) &&
+               fails({4, 0, 0x8000}, {errc::out_of_range, 0}) &&
+               fails({4, 0xFFFF'FFF8, 16}, {errc::out_of_range, 0xFFFF'FFF8}) &&
+               fails({1, 0, 16}, {errc::absent, 1}) && // an upper half
+               fails({2, 0, 16}, {errc::absent, 2}) && // ports
+               fails({3, 0, 16}, {errc::absent, 3}) && fails({5, 0, 16}, {errc::absent, 5});
+    };
+    static_assert(holds());
+    REQUIRE(holds());
 }
