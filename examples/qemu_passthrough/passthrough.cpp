@@ -122,36 +122,41 @@ public:
         : real_{real}, config_{&config}, bitmap_{&bitmap}, exits_{&exits} {}
 
     std::uint8_t in8(pt::io_port port) {
-        return opened(port, 1) ? real_.in8(port)
-                               : static_cast<std::uint8_t>(read(port, pt::pci::width::byte));
+        return opened(port, pt::width::byte)
+                   ? real_.in8(port)
+                   : static_cast<std::uint8_t>(read(port, pt::width::byte));
     }
     std::uint16_t in16(pt::io_port port) {
-        return opened(port, 2) ? real_.in16(port)
-                               : static_cast<std::uint16_t>(read(port, pt::pci::width::word));
+        return opened(port, pt::width::word)
+                   ? real_.in16(port)
+                   : static_cast<std::uint16_t>(read(port, pt::width::word));
     }
     std::uint32_t in32(pt::io_port port) {
-        return opened(port, 4) ? real_.in32(port) : read(port, pt::pci::width::dword);
+        return opened(port, pt::width::dword) ? real_.in32(port) : read(port, pt::width::dword);
     }
     void out8(pt::io_port port, std::uint8_t value) {
-        opened(port, 1) ? real_.out8(port, value) : write(port, pt::pci::width::byte, value);
+        opened(port, pt::width::byte) ? real_.out8(port, value)
+                                      : write(port, pt::width::byte, value);
     }
     void out16(pt::io_port port, std::uint16_t value) {
-        opened(port, 2) ? real_.out16(port, value) : write(port, pt::pci::width::word, value);
+        opened(port, pt::width::word) ? real_.out16(port, value)
+                                      : write(port, pt::width::word, value);
     }
     void out32(pt::io_port port, std::uint32_t value) {
-        opened(port, 4) ? real_.out32(port, value) : write(port, pt::pci::width::dword, value);
+        opened(port, pt::width::dword) ? real_.out32(port, value)
+                                       : write(port, pt::width::dword, value);
     }
 
 private:
-    bool opened(pt::io_port port, unsigned width) {
-        const bool open = !bitmap_->exits(port, width);
+    bool opened(pt::io_port port, pt::width size) {
+        const bool open = !bitmap_->exits(port, size);
         *exits_ += open ? 0 : 1;
         return open;
     }
-    std::uint32_t read(pt::io_port port, pt::pci::width size) {
+    std::uint32_t read(pt::io_port port, pt::width size) {
         return config_->read(port, size).value; // all ones where nothing answers
     }
-    void write(pt::io_port port, pt::pci::width size, std::uint32_t value) {
+    void write(pt::io_port port, pt::width size, std::uint32_t value) {
         static_cast<void>(config_->write(port, size, value)); // vanishes where nothing answers
     }
 
@@ -324,11 +329,11 @@ private:
         }
         unsigned wrong = 0;
         for (const unsigned port : ranges::views::iota(0U, 0x1'0000U)) {
-            for (const unsigned width : {1U, 2U, 4U}) {
+            for (const pt::width size : {pt::width::byte, pt::width::word, pt::width::dword}) {
                 const bool inside =
-                    port >= ports_.first().raw && port + width - 1 <= ports_.last().raw;
+                    port >= ports_.first().raw && port + pt::size_of(size) - 1 <= ports_.last().raw;
                 const bool exits =
-                    bitmap_.exits(pt::io_port{static_cast<std::uint16_t>(port)}, width);
+                    bitmap_.exits(pt::io_port{static_cast<std::uint16_t>(port)}, size);
                 wrong += exits == inside ? 1 : 0;
             }
         }
@@ -346,6 +351,9 @@ private:
         map_guest(pt::range{guest_memory_at, guest_memory_size}, guest_really_at, pt::ept::ram,
                   "its memory");
         const auto msi_x = got(pt::pci::read_msi_x(guest_config(), nic_), "MSI-X");
+        const auto table_bar =
+            got(pt::pci::bar_of(msi_x.table, sized_), "the BAR of the MSI-X table");
+        story_.tell("MSI-X has {} vectors, its table is in BAR {}", msi_x.vectors, table_bar.index);
         for (const auto& entry : sized_) {
             if (entry->kind != pt::pci::bar_kind::mem32) {
                 continue;
@@ -426,7 +434,7 @@ private:
         got(roots_.front().attach(
                 nic_,
                 pt::vtd::context_entry::translated(got(dma.root(), "second-stage root"),
-                                                   limits.levels, domain_id),
+                                                   dma.format(), domain_id),
                 unit),
             "attaching the NIC");
         got(unit.enable_translation(), "enabling translation");
@@ -454,6 +462,9 @@ private:
             // The same size in three pieces: the header, a few bytes, the rest.
             send(make_frame(static_cast<std::uint8_t>(sent_.size()), size), {14, 5, size - 19});
         }
+        const std::uint32_t last = ring_.front().tail();
+        send(make_frame(static_cast<std::uint8_t>(sent_.size()), 64), {64});
+        show_descriptor(last);
         reclaim();
         story_.tell("{} packets, of 1 and of 3 fragments, over a ring of {} descriptors",
                     sent_.size(), ring_size);
@@ -465,6 +476,18 @@ private:
         story_.check(frames == sent_, "{} frames are on the wire, byte for byte", frames.size());
         const auto fault = unit_.front().take_fault();
         story_.check(!fault && fault.error().code == pt::errc::absent, "and no DMA fault");
+    }
+
+    void show_descriptor(std::uint32_t index) {
+        using command = pt::e1000e::legacy_tx_command;
+        guest_ring_memory<ept_table> memory{{machine_, ept_}, ring_at};
+        const std::uint32_t at = index * pt::e1000e::tx_descriptor_size;
+        const std::uint64_t address = memory.read64(at);
+        const command status{memory.read64(at + command::offset)};
+        story_.tell("descriptor {}: gpa {:#x} (hpa {:#x}), {} bytes,{}{}{}{}", index, address,
+                    ept_.translate(pt::gpa{address})->output.raw, status[command::length],
+                    status[command::eop] ? " EOP" : "", status[command::ifcs] ? " IFCS" : "",
+                    status[command::rs] ? " RS" : "", status[command::dd] ? ", DD: done" : "");
     }
 
     void attack() {

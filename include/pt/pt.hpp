@@ -12,6 +12,7 @@
 #include "pt/core/range.hpp"
 #include "pt/core/reg.hpp"
 #include "pt/core/result.hpp"
+#include "pt/core/width.hpp"
 #include "pt/e1000e/registers.hpp"
 #include "pt/e1000e/tx_descriptor.hpp"
 #include "pt/e1000e/tx_ring.hpp"

@@ -6,13 +6,13 @@
 #include <cstdint>
 
 struct functions {
-    constexpr std::uint32_t read(pt::pci::function_address, std::uint16_t, pt::pci::width size) {
-        return pt::pci::all_ones(size);
+    constexpr std::uint32_t read(pt::pci::function_address, std::uint16_t, pt::width size) {
+        return pt::all_ones(size);
     }
 #ifdef PT_FAIL
     // write is forgotten
 #else
-    constexpr void write(pt::pci::function_address, std::uint16_t, pt::pci::width, std::uint32_t) {}
+    constexpr void write(pt::pci::function_address, std::uint16_t, pt::width, std::uint32_t) {}
 #endif
 };
 

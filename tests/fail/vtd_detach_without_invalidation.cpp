@@ -9,6 +9,7 @@
 #include <cstdint>
 
 struct contexts_only {
+    pt::result<void> accepts(pt::pci::function_address function, pt::vtd::context_entry entry);
     pt::result<void> invalidate_context();
     pt::result<void> invalidate_context(std::uint16_t source_id, std::uint16_t domain_id);
     pt::result<void> invalidate_iotlb();

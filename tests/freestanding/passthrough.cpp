@@ -88,101 +88,204 @@ struct invept {
     std::uint64_t eptp;
     pt::result<void> invalidate(const pt::paging::stale_set<pt::gpa>&) {
         const std::uint64_t descriptor[2]{eptp, 0};
-        asm volatile("invept %0, %1" : : "m"(descriptor), "r"(std::uint64_t{1}) : "memory", "cc");
+        bool failed = false;
+        asm volatile("invept %1, %2"
+                     : "=@ccbe"(failed)
+                     : "m"(descriptor), "r"(std::uint64_t{1})
+                     : "memory");
+        if (failed) { // and nothing was invalidated
+            return pt::error{pt::errc::hardware_fault, eptp};
+        }
         return {};
     }
 };
 
-using frames = pt::offset_memory<pt::pool_frames<pt::offset_map>>;
+/// All tables of all guests take their frames from one pool, on any processor.
+struct locked_frames {
+    pt::pool_frames<pt::offset_map> pool;
+    spin_lock guard;
+
+    pt::result<pt::hpa> allocate() {
+        const pt::scoped_lock held{guard};
+        return pool.allocate();
+    }
+    void release(pt::hpa frame) {
+        const pt::scoped_lock held{guard};
+        pool.release(frame);
+    }
+};
+
+using frames = pt::offset_memory<locked_frames>;
 using ept_table =
     pt::paging::table<pt::ept::format, frames, pt::paging::coherent_publication, spin_lock>;
-using dma_table =
-    pt::paging::table<pt::vtd::second_stage::format, frames, pt::paging::flush_line_publication>;
+using dma_table = pt::paging::table<pt::vtd::second_stage::format, frames,
+                                    pt::paging::flush_line_publication, spin_lock>;
 using remapping_unit = pt::vtd::unit<mapped_registers, tsc_clock>;
-using context_tables = pt::vtd::root_table<frames, pt::paging::flush_line_publication>;
+using context_tables = pt::vtd::root_table<frames>;
 using host_config = pt::pci::port_config_access<cpu_ports>;
 using nic_ring = pt::e1000e::tx_ring<mapped_registers, ring_memory, strongly_ordered>;
 
 alignas(4096) std::uint64_t bitmap_a[512];
 alignas(4096) std::uint64_t bitmap_b[512];
 
-/// Everything of one guest, where the kernel keeps it.
+/// What the host has for devices' registers: no RAM, no local APIC, nothing of its own.
+constexpr pt::range<pt::hpa> host_windows[]{{pt::hpa{0xC000'0000}, 0x3000'0000}};
+
+/// Everything of one guest, where the kernel keeps it. What its tables owe stays here until the
+/// hardware has answered, however often that takes.
 struct guest {
     pt::range<pt::gpa> memory;
     pt::hpa memory_at;
     ept_table& ept;
+    ept_table::ticket ept_owed;
+    invept processors;
     dma_table& dma;
+    dma_table::ticket dma_owed;
+    pt::vtd::register_invalidator<remapping_unit, spin_lock> iotlb;
     std::uint16_t domain_id;
     pt::vmx::shared_io_bitmap& ports;
     pt::lapic::local_apic& apic;
     guest_state vcpu;
 };
 
+pt::result<void> settle(guest& of) {
+    const auto seen_by_guest = of.ept_owed.redeem(of.processors);
+    const auto seen_by_device = of.dma_owed.redeem(of.iotlb);
+    return seen_by_guest ? seen_by_device : seen_by_guest;
+}
+
 pt::result<void> map_memory(guest& to) {
-    invept processor{0};
     auto seen_by_guest = to.ept.map(to.memory, to.memory_at, pt::ept::ram);
     if (!seen_by_guest) {
         return seen_by_guest.error();
     }
-    if (const auto done = seen_by_guest->redeem(processor); !done) {
-        return done;
-    }
+    to.ept_owed.merge(*std::move(seen_by_guest));
     auto seen_by_device = to.dma.map({pt::iova{to.memory.first().raw}, to.memory.size()},
                                      to.memory_at, pt::vtd::second_stage::read_write);
     if (!seen_by_device) {
         return seen_by_device.error();
     }
-    return {}; // the caller has a unit without caching mode: nothing is owed
+    to.dma_owed.merge(*std::move(seen_by_device));
+    return settle(to);
 }
 
-pt::result<void> give(pt::pci::function_address nic, guest& to, remapping_unit& unit,
-                      context_tables& roots) {
-    for (const auto& bar : pt::pci::size_bars(host_config{cpu_ports{}}, nic)) {
-        if (!bar) {
-            return bar.error();
-        }
-        if (bar->kind == pt::pci::bar_kind::io) {
-            const auto ports = pt::range<pt::io_port>::checked(
-                pt::io_port{static_cast<std::uint16_t>(bar->address)}, bar->size);
-            if (!ports) {
-                return ports.error();
-            }
-            if (const auto opened = to.ports.open(pt::vmx::port_owner{nic.source_id()}, *ports);
-                !opened) {
-                return opened;
-            }
-        } else if (bar->size >= 4 * pt::KiB) {
-            auto mapped = to.ept.map({pt::gpa{bar->address}, bar->size}, pt::hpa{bar->address},
-                                     pt::ept::device_memory);
-            if (!mapped) {
-                return mapped.error();
-            }
-            invept processor{0};
-            if (const auto done = mapped->redeem(processor); !done) {
-                return done;
-            }
-        }
-    }
-    const auto root = to.dma.root();
-    if (!root) {
-        return root.error();
-    }
-    return roots.attach(nic, pt::vtd::context_entry::translated(*root, 4, to.domain_id), unit);
+bool holds(const pt::pci::bar_part& part, std::uint8_t bar, std::uint64_t page) {
+    return part.bar == bar && part.offset < page + 4 * pt::KiB && page < part.offset + part.size;
 }
 
-pt::result<void> take_away(pt::pci::function_address nic, guest& from, remapping_unit& unit,
-                           context_tables& roots) {
-    if (const auto blocked = roots.detach(nic, unit); !blocked) {
+pt::result<void> unmap_registers(pt::range<pt::gpa> registers, guest& from) {
+    auto unmapped = from.ept.unmap(registers);
+    if (!unmapped) {
+        return unmapped.error();
+    }
+    from.ept_owed.merge(*std::move(unmapped));
+    return {};
+}
+
+/// Maps a memory BAR where the host has it, without the pages of the MSI-X structures: those the VMM
+/// emulates, because they decide which interrupt the host gets. All of it or nothing.
+pt::result<void> map_registers(const pt::pci::bar& bar,
+                               const pt::result<pt::pci::msi_x_layout>& msi_x, guest& to) {
+    const auto where = pt::range<pt::hpa>::checked(pt::hpa{bar.address}, bar.size);
+    bool allowed = false;
+    for (const auto& window : host_windows) {
+        allowed = allowed || (where && window.contains(*where));
+    }
+    if (!allowed || bar.size < 4 * pt::KiB) {
+        return pt::error{pt::errc::refused, bar.address};
+    }
+    for (std::uint64_t page = 0; page < bar.size; page += 4 * pt::KiB) {
+        if (msi_x &&
+            (holds(msi_x->table, bar.index, page) || holds(msi_x->pending_bits, bar.index, page))) {
+            continue;
+        }
+        auto mapped = to.ept.map({pt::gpa{bar.address + page}, 4 * pt::KiB},
+                                 pt::hpa{bar.address + page}, pt::ept::device_memory);
+        if (!mapped) {
+            const auto undone = unmap_registers({pt::gpa{bar.address}, page}, to);
+            return undone ? mapped.error() : undone;
+        }
+        to.ept_owed.merge(*std::move(mapped));
+    }
+    return {};
+}
+
+pt::result<void> open_ports(const pt::pci::bar& bar, pt::pci::function_address nic, guest& to) {
+    if (bar.address > 0xFFFF) {
+        return pt::error{pt::errc::out_of_range, bar.address};
+    }
+    const auto ports = pt::range<pt::io_port>::checked(
+        pt::io_port{static_cast<std::uint16_t>(bar.address)}, bar.size);
+    if (!ports) {
+        return ports.error();
+    }
+    return to.ports.open(pt::vmx::port_owner{nic.source_id()}, *ports);
+}
+
+/// The BARs of a function that a guest has.
+struct given_bars {
+    pt::pci::bar_list all;
+    std::size_t count = 0; ///< how many of them, from the first on
+};
+
+/// Blocks the function and takes its ports and registers from the guest.
+pt::result<void> take_away(pt::pci::function_address nic, const given_bars& bars, guest& from,
+                           remapping_unit& unit, context_tables& roots) {
+    const auto blocked = roots.detach(nic, unit);
+    if (!blocked && blocked.error().code != pt::errc::not_mapped) {
         return blocked;
     }
     from.ports.close_all(pt::vmx::port_owner{nic.source_id()});
-    pt::vtd::register_invalidator iotlb{unit, from.domain_id};
-    auto owed = from.dma.unmap({pt::iova{from.memory.first().raw}, from.memory.size()});
-    if (!owed) {
-        return owed.error();
+    for (std::size_t i = 0; i < bars.count; ++i) {
+        const auto& bar = bars.all.begin()[i];
+        if (bar->kind == pt::pci::bar_kind::io || bar->kind == pt::pci::bar_kind::rom) {
+            continue;
+        }
+        if (const auto unmapped = unmap_registers({pt::gpa{bar->address}, bar->size}, from);
+            !unmapped) {
+            return unmapped;
+        }
     }
-    owed->merge(from.dma.retire());
-    return owed->redeem(iotlb);
+    return settle(from);
+}
+
+/// All of the function, or an error and nothing.
+pt::result<given_bars> give(pt::pci::function_address nic, guest& to, remapping_unit& unit,
+                            context_tables& roots) {
+    host_config config{cpu_ports{}};
+    const auto msi_x = pt::pci::read_msi_x(config, nic);
+    const auto root = to.dma.root();
+    given_bars bars{pt::pci::size_bars(config, nic)};
+    pt::result<void> so_far = root ? pt::result<void>{} : root.error();
+    for (const auto& bar : bars.all) {
+        if (so_far && !bar) {
+            so_far = bar.error();
+        } else if (so_far && bar->kind == pt::pci::bar_kind::io) {
+            so_far = open_ports(*bar, nic, to);
+        } else if (so_far && bar->kind != pt::pci::bar_kind::rom) {
+            so_far = map_registers(*bar, msi_x, to);
+        }
+        bars.count += so_far ? 1 : 0;
+    }
+    if (so_far) {
+        so_far = settle(to);
+    }
+    if (so_far) {
+        so_far = roots.attach(
+            nic, pt::vtd::context_entry::translated(*root, to.dma.format(), to.domain_id), unit);
+    }
+    if (!so_far) {
+        const auto undone = take_away(nic, bars, to, unit, roots);
+        return undone ? so_far.error() : undone.error();
+    }
+    return bars;
+}
+
+/// The guest is gone, and its devices are taken away: its tables go as well.
+pt::result<void> tear_down(guest& of) {
+    of.ept_owed.merge(of.ept.retire());
+    of.dma_owed.merge(of.dma.retire());
+    return settle(of);
 }
 
 pt::result<remapping_unit> bring_up(mapped_registers registers, context_tables& roots) {
@@ -207,21 +310,47 @@ unsigned report_faults(remapping_unit& unit) {
     return seen;
 }
 
-bool on_io_instruction(pt::pci::config_ports<host_config>& config, std::uint64_t qualification,
-                       std::uint32_t& accumulator) {
+using guest_config = pt::pci::config_ports<host_config>;
+
+/// The guest's IN; ports that nobody claims float.
+std::uint32_t in(guest_config& config, pt::io_port port, pt::width size) {
+    const auto [claim, value] = config.read(port, size);
+    if (claim != pt::pci::port_claim::part) {
+        return value;
+    }
+    std::uint32_t gathered = 0;
+    for (unsigned i = 0; i < pt::size_of(size); ++i) {
+        gathered |= in(config, port + i, pt::width::byte) << 8 * i;
+    }
+    return gathered;
+}
+
+/// The guest's OUT; what nobody claims vanishes.
+void out(guest_config& config, pt::io_port port, pt::width size, std::uint32_t value) {
+    if (config.write(port, size, value) == pt::pci::port_claim::part) {
+        for (unsigned i = 0; i < pt::size_of(size); ++i) {
+            out(config, port + i, pt::width::byte, value >> 8 * i & 0xFF);
+        }
+    }
+}
+
+/// False: not an instruction that this VMM completes.
+bool on_io_instruction(guest_config& config, std::uint64_t qualification, std::uint64_t& rax) {
     using io = pt::vmx::io_instruction_qualification;
     const io exit{qualification};
-    const auto bytes = exit.width();
-    if (!bytes || exit[io::string]) {
+    const auto size = exit.size();
+    if (!size || exit[io::string]) {
         return false;
     }
-    const auto size = static_cast<pt::pci::width>(*bytes);
     if (exit[io::direction] == pt::vmx::io_direction::out) {
-        return config.write(exit.port(), size, accumulator) == pt::pci::port_claim::whole;
+        out(config, exit.port(), *size, static_cast<std::uint32_t>(rax) & pt::all_ones(*size));
+        return true;
     }
-    const auto [claim, value] = config.read(exit.port(), size);
-    accumulator = value;
-    return claim == pt::pci::port_claim::whole;
+    // An IN of four bytes clears the upper half of RAX, a smaller one keeps the rest.
+    const std::uint64_t kept =
+        *size == pt::width::dword ? 0 : rax & ~std::uint64_t{pt::all_ones(*size)};
+    rax = kept | in(config, exit.port(), *size);
+    return true;
 }
 
 std::uint32_t before_entry(guest& of, std::uint32_t idt_vectoring) {

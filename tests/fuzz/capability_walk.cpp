@@ -13,7 +13,7 @@
 namespace {
 
 using pt::pci::function_address;
-using pt::pci::width;
+using pt::width;
 
 void demand(bool condition) {
     if (!condition) {

@@ -12,7 +12,7 @@ namespace {
 
 using pt::pci::function_address;
 using pt::pci::port_claim;
-using pt::pci::width;
+using pt::width;
 
 void demand(bool condition) {
     if (!condition) {

@@ -63,7 +63,7 @@ struct ept_kit {
     }
 };
 
-template <unsigned Levels, bool CachingMode = false>
+template <unsigned Levels, bool StaleWhenMapped = false>
 struct second_stage_kit {
     using format = pt::vtd::second_stage::format;
     using address = pt::iova;
@@ -72,7 +72,7 @@ struct second_stage_kit {
     static constexpr unsigned levels = Levels;
     static constexpr unsigned input_width = 12 + 9 * Levels;
     static constexpr unsigned output_width = 46;
-    static constexpr bool caches_not_mapped = CachingMode;
+    static constexpr bool caches_not_mapped = StaleWhenMapped;
     static constexpr std::uint64_t present_bits = 0b11;
     static constexpr std::uint64_t nothing = 0;
 
@@ -84,7 +84,7 @@ struct second_stage_kit {
                        .output_width = output_width,
                        .largest_page = largest,
                        .snoop_control = true,
-                       .caching_mode = CachingMode}};
+                       .stale_when_mapped = StaleWhenMapped}};
     }
     [[nodiscard]] constexpr second_stage_walker hardware() const {
         const auto level = static_cast<unsigned>(largest);

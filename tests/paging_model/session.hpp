@@ -73,8 +73,8 @@ public:
         }
         check(predicted == pt::errc::none && (size == 0 || taken == nowhere),
               "a map that had to fail did not", first);
-        check(Kit::caches_not_mapped || done->empty(), "a map without caching mode owes a flush",
-              first);
+        check(Kit::caches_not_mapped || done->empty(),
+              "a map owes a flush where absence is not cached", first);
         owed_.merge(*std::move(done));
         if (size == 0 || complaint != nullptr) {
             return;
@@ -219,8 +219,10 @@ private:
             return pt::errc::out_of_range;
         }
         const bool device = std::is_same_v<address, pt::iova>;
-        if (device && size != 0 && first <= 0xFEEF'FFFF && first + (size - 1) >= 0xFEE0'0000) {
-            return pt::errc::reserved_address;
+        for (const std::uint64_t at : {first, output}) { // neither where interrupts come from
+            if (device && size != 0 && at <= 0xFEEF'FFFF && at + (size - 1) >= 0xFEE0'0000) {
+                return pt::errc::reserved_address;
+            }
         }
         return pt::errc::none;
     }

@@ -18,7 +18,7 @@ public:
     explicit shadow(const frames& memory)
         : memory_{memory},
           image_(memory.region(), memory.region() + memory.region_bytes() / 8),
-          published_(image_.size() / entries_per_line, false) {}
+          published_(image_.size() / entries_per_line, 0) {}
 
     [[nodiscard]] const std::uint64_t* read(std::uint64_t frame, unsigned i) const {
         const std::uint64_t* const live = memory_.read(frame, i);
@@ -31,15 +31,22 @@ public:
         }
     }
     void publish(const std::uint64_t* first, std::size_t count) {
-        for (std::size_t i = 0; i < count; ++i) {
-            write_back(first + i);
-            published_[offset(first + i) / entries_per_line] = true;
+        ++publications_;
+        const std::size_t last = (offset(first) + count - 1) / entries_per_line;
+        for (std::size_t line = offset(first) / entries_per_line; line <= last; ++line) {
+            write_back(memory_.region() + line * entries_per_line);
+            ++published_[line];
         }
     }
-    [[nodiscard]] bool was_published(const std::uint64_t* entry) const {
+    /// How often the line of `entry` was published.
+    [[nodiscard]] unsigned published(const std::uint64_t* entry) const {
         return published_[offset(entry) / entries_per_line];
     }
-    void forget_publications() { published_.assign(published_.size(), false); }
+    [[nodiscard]] unsigned publications() const { return publications_; }
+    void forget_publications() {
+        published_.assign(published_.size(), 0);
+        publications_ = 0;
+    }
 
     static constexpr std::size_t entries_per_line = 8;
 
@@ -50,7 +57,8 @@ private:
 
     const frames& memory_;
     std::vector<std::uint64_t> image_;
-    std::vector<bool> published_;
+    std::vector<unsigned> published_; ///< by line
+    unsigned publications_ = 0;       ///< calls of publish
 };
 
 /// The publication policy over a shadow.

@@ -12,10 +12,11 @@ namespace paging_model {
 struct structure {
     std::size_t tables = 0;       ///< the root included
     std::size_t empty_tables = 0; ///< without a present entry; the root does not count
-    std::size_t wrong_counts = 0; ///< entries whose bits 61:52 are not the entries in use below
-    std::size_t hidden = 0;       ///< entries that are neither present nor empty
-    std::size_t page_bits = 0;    ///< leaves of 4 KiB with bit 7 set, left over from a split
-    std::uint64_t mapped = 0;     ///< bytes
+    std::size_t wrong_counts =
+        0;                     ///< entries whose bits 62:52 are not one less than the entries below
+    std::size_t hidden = 0;    ///< entries that are neither present nor empty
+    std::size_t page_bits = 0; ///< leaves of 4 KiB with bit 7 set, left over from a split
+    std::uint64_t mapped = 0;  ///< bytes
 };
 
 /// `present`: the bits of which one makes an entry present; `empty`: an entry that maps nothing.
@@ -39,7 +40,7 @@ inline std::size_t explore(const frames& memory, std::uint64_t frame, unsigned l
         const std::size_t below =
             explore(memory, entry & 0x000F'FFFF'FFFF'F000, level - 1, present, empty, found);
         found.empty_tables += below == 0 ? 1 : 0;
-        found.wrong_counts += ((entry >> 52) & 0x3FF) != below ? 1 : 0;
+        found.wrong_counts += ((entry >> 52) & 0x7FF) + 1 != below ? 1 : 0;
     }
     return used;
 }

@@ -10,6 +10,7 @@
 #include "pt/paging/table.hpp"
 #include "pt/paging/vtd_second_stage.hpp"
 
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
@@ -43,8 +44,16 @@ static_assert(!pt::frame_source<pt::frame_pool<pt::identity_map>>);
 // An empty policy costs nothing.
 static_assert(sizeof(pt::identity_memory<pt::archetype::frame_source>) == 1);
 
+/// As docs/policies/invalidator.md shows it.
 struct invept {
-    result<void> invalidate(const stale_set<gpa>&) { return {}; }
+    std::uint64_t eptp;
+    result<void> invalidate(const stale_set<gpa>&) {
+        const std::uint64_t descriptor[2] = {eptp, 0};
+        const std::uint64_t type = 1; // single context
+        bool failed;
+        asm volatile("invept %1, %2" : "=@ccbe"(failed) : "m"(descriptor), "r"(type) : "memory");
+        return failed ? result<void>{pt::error{pt::errc::hardware_fault, eptp}} : result<void>{};
+    }
 };
 struct iotlb {
     result<void> invalidate(const stale_set<iova>&) { return {}; }
@@ -75,6 +84,26 @@ struct no_split : pt::ept::format {
     void split(std::uint64_t, unsigned) const {}
 };
 static_assert(!entry_format<no_split>);
+struct publishes_nowhere : pt::ept::format {
+    using default_publication = void;
+};
+static_assert(!entry_format<publishes_nowhere>);
+struct checks_input_only : pt::ept::format {
+    result<void> check(attributes) const { return {}; }
+    result<void> check(pt::range<gpa>) const { return {}; }
+};
+static_assert(!entry_format<checks_input_only>);
+
+// What is right on all hardware is what one gets who says nothing: a remapping unit need not snoop.
+template <class Format>
+using plain = pt::paging::table<Format, pt::archetype::table_memory>;
+static_assert(std::is_same_v<plain<pt::ept::format>,
+                             pt::paging::table<pt::ept::format, pt::archetype::table_memory,
+                                               pt::paging::coherent_publication, pt::no_mutex>>);
+static_assert(
+    std::is_same_v<plain<pt::vtd::second_stage::format>,
+                   pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory,
+                                     pt::paging::flush_line_publication, pt::no_mutex>>);
 
 using least = pt::paging::table<pt::ept::format, pt::archetype::table_memory,
                                 pt::archetype::publication, pt::archetype::mutex>;

@@ -33,6 +33,13 @@ static_assert(format{capabilities{1 << 17}, 36}.largest_page() == size_4k); // 1
 static_assert(format{capabilities{0}, 36}.largest_page() == size_4k);
 static_assert(!ept.stale_when_mapped()); // EPT caches no "not present" [sdm]
 
+// MAXPHYADDR is what CPUID says; what exceeds the entries is cut off, and nothing is too small.
+static_assert(format{skylake, 52}.output_width() == 52 && format{skylake, 53}.output_width() == 52);
+static_assert(format{skylake, 255}.output_width() == 52 && format{skylake, 0}.output_width() == 0);
+static_assert(format{skylake, 255}.eptp(hpa{0xF'FFFF'FFFF'F000})->raw == 0xF'FFFF'FFFF'F01E);
+static_assert(format{skylake, 255}.eptp(hpa{0x10'0000'0000'0000}).error().code ==
+              pt::errc::out_of_range);
+
 // EPTP: 6 = write-back in 2:0, 3 = four levels minus one in 5:3, accessed/dirty off in 6.
 static_assert(ept.eptp(hpa{0x1234'5000})->raw == 0x1234'501E);
 static_assert(ept.eptp(hpa{0x3FFF'FFFF'F000})->raw == 0x3FFF'FFFF'F01E);
@@ -59,6 +66,9 @@ static_assert(ept.leaf(hpa{0x1000},
                        1) == 0x8000'0000'0000'102D);
 static_assert(ept.table(hpa{0x1234'5000}) == 0x1234'5007);
 static_assert(format::empty == 0x8000'0000'0000'0000);
+// The live count, minus one, lies in bits 60:52.
+static_assert(table_entry{table_entry::live_entries(511)}.raw == 0x1FF0'0000'0000'0000);
+static_assert(ept.check(pt::range{pt::gpa{0}, ~std::uint64_t{0}}, hpa{0xFEE0'0000})); // all of it
 
 // A split keeps everything but the page bit, which stays at level 2 and goes at level 1 (rule 9).
 // Accessed (8), dirty (9) and what software left in ignored bits go along.

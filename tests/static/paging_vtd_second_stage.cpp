@@ -15,7 +15,7 @@ constexpr format three{{.levels = 3,
                         .output_width = 39,
                         .largest_page = size_2m,
                         .snoop_control = true,
-                        .caching_mode = true}};
+                        .stale_when_mapped = true}};
 
 static_assert(four.levels() == 4 && four.input_width() == 48 && four.output_width() == 39);
 static_assert(three.levels() == 3 && three.input_width() == 39); // what three levels reach
@@ -50,15 +50,30 @@ static_assert(four.check(attributes{.read = true, .snoop = true}).error().code =
               pt::errc::not_supported); // reserved without snoop control
 static_assert(three.check(attributes{.read = true, .snoop = true}));
 
-// Rule 19.
+// Rule 19: neither as input nor as output.
 static_assert(interrupt_range.first() == iova{0xFEE0'0000} &&
               interrupt_range.last() == iova{0xFEEF'FFFF});
-static_assert(four.check(pt::range{iova{0xFED0'0000}, 0x10'0000}));
-static_assert(four.check(pt::range{iova{0xFEF0'0000}, 0x10'0000}));
-static_assert(four.check(pt::range{iova{0xFEE0'0000}, 0}));
-static_assert(four.check(pt::range{iova{0xFEEF'F000}, 0x1000}).error() ==
-              pt::error{pt::errc::reserved_address, 0xFEEF'F000});
-static_assert(four.check(pt::range{iova{0}, ~std::uint64_t{0}}).error() ==
-              pt::error{pt::errc::reserved_address, 0xFEE0'0000});
+constexpr std::uint64_t refused(std::uint64_t input, std::uint64_t size, std::uint64_t output) {
+    const auto allowed = four.check(pt::range{iova{input}, size}, hpa{output});
+    return allowed                                              ? 0
+           : allowed.error().code == pt::errc::reserved_address ? allowed.error().where
+                                                                : 1;
+}
+static_assert(refused(0xFED0'0000, 0x10'0000, 0) == 0);
+static_assert(refused(0xFEF0'0000, 0x10'0000, 0) == 0);
+static_assert(refused(0xFEE0'0000, 0, 0) == 0);
+static_assert(refused(0xFEEF'F000, 0x1000, 0) == 0xFEEF'F000);
+static_assert(refused(0, ~std::uint64_t{0}, 0) == 0xFEE0'0000);
+static_assert(refused(0, 0x10'0000, 0xFED0'0000) == 0);
+static_assert(refused(0, 0x10'0000, 0xFEF0'0000) == 0);
+static_assert(refused(0, 0, 0xFEE0'0000) == 0);
+static_assert(refused(0, 0x10'1000, 0xFED0'0000) == 0xFEE0'0000);
+static_assert(refused(0, 0x1000, 0xFEEF'F000) == 0xFEEF'F000);
+static_assert(refused(0, 0x10'0000'0000, 0) == 0xFEE0'0000);
+static_assert(refused(0xFEEF'F000, 0x1000, 0xFEE0'0000) == 0xFEEF'F000); // the input comes first
+
+// The live count, minus one, lies in bits 60:52 (61 and 62 stay 0).
+static_assert(table_entry{table_entry::live_entries(511)}.raw == 0x1FF0'0000'0000'0000);
+static_assert(pt::paging::live_count_mask == 0x1FF0'0000'0000'0000);
 
 } // namespace

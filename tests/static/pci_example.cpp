@@ -21,10 +21,10 @@ struct only {
     pci::function_address allowed;
 
     constexpr std::uint32_t read(pci::function_address asked, std::uint16_t offset,
-                                 pci::width size) {
-        return asked == allowed ? config.read(asked, offset, size) : pci::all_ones(size);
+                                 pt::width size) {
+        return asked == allowed ? config.read(asked, offset, size) : pt::all_ones(size);
     }
-    constexpr void write(pci::function_address asked, std::uint16_t offset, pci::width size,
+    constexpr void write(pci::function_address asked, std::uint16_t offset, pt::width size,
                          std::uint32_t value) {
         if (asked == allowed) {
             config.write(asked, offset, size, value);
@@ -65,12 +65,12 @@ constexpr pt::result<pci::function_address> bring_up(PortIo ports, std::uint64_t
 
 /// The guest's side: an OUT that left the guest.
 template <pci::config_access Config>
-constexpr void on_out(pci::config_ports<Config>& guest, pt::io_port port, pci::width size,
+constexpr void on_out(pci::config_ports<Config>& guest, pt::io_port port, pt::width size,
                       std::uint32_t value) {
     const pci::port_claim claim = guest.write(port, size, value);
     if (claim == pci::port_claim::part) { // the bus's pieces, byte by byte
-        for (unsigned i = 0; i < pci::size_of(size); ++i) {
-            on_out(guest, port + i, pci::width::byte, value >> 8 * i & 0xFF);
+        for (unsigned i = 0; i < pt::size_of(size); ++i) {
+            on_out(guest, port + i, pt::width::byte, value >> 8 * i & 0xFF);
         }
     }
     // none: another device's; whole: done
@@ -79,8 +79,8 @@ constexpr void on_out(pci::config_ports<Config>& guest, pt::io_port port, pci::w
 constexpr bool nobody_at_home = [] {
     const auto nic = bring_up(pt::archetype::port_io{}, 0xC000'0000, 0xC000);
     pci::config_ports guest{only<pci::archetype::config_access>{{}, {0, 0, 5, 0}}};
-    on_out(guest, pt::io_port{0xCF8}, pci::width::dword, 0x8000'2800);
-    on_out(guest, pt::io_port{0xCFE}, pci::width::dword, 0);
+    on_out(guest, pt::io_port{0xCF8}, pt::width::dword, 0x8000'2800);
+    on_out(guest, pt::io_port{0xCFE}, pt::width::dword, 0);
     return !nic && guest.selected().raw == 0x8000'2800;
 }();
 static_assert(nobody_at_home);

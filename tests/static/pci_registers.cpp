@@ -8,6 +8,8 @@
 #include <type_traits>
 
 using namespace pt::pci;
+using pt::all_ones;
+using pt::width;
 
 namespace {
 

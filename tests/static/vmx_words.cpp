@@ -46,7 +46,7 @@ static_assert(exit_reason_word{0x0400'001E}[exit_reason_word::basic] ==
 // IN AL, DX with DX = 0x3F8: size 0 (one byte), direction 1 (IN), operand 0 (DX).
 constexpr io_instruction_qualification in_al{0x03F8'0008};
 static_assert(in_al.port() == pt::io_port{0x3F8});
-static_assert(in_al.width() == 1U);
+static_assert(in_al.size() == pt::width::byte);
 static_assert(in_al[io_instruction_qualification::direction] == io_direction::in);
 static_assert(in_al[io_instruction_qualification::operand] == io_operand::dx);
 static_assert(!in_al[io_instruction_qualification::string] &&
@@ -55,24 +55,24 @@ static_assert(!in_al[io_instruction_qualification::string] &&
 // OUT 0x80, AX: size 1 (two bytes), direction 0, operand 1 (immediate).
 constexpr io_instruction_qualification out_imm{0x0080'0041};
 static_assert(out_imm.port() == pt::io_port{0x80});
-static_assert(out_imm.width() == 2U);
+static_assert(out_imm.size() == pt::width::word);
 static_assert(out_imm[io_instruction_qualification::direction] == io_direction::out);
 static_assert(out_imm[io_instruction_qualification::operand] == io_operand::immediate);
 
 // REP OUTSD with DX = 0xFFFC: size 3 (four bytes), string, REP.
 constexpr io_instruction_qualification rep_outsd{0xFFFC'0033};
 static_assert(rep_outsd.port() == pt::io_port{0xFFFC});
-static_assert(rep_outsd.width() == 4U);
+static_assert(rep_outsd.size() == pt::width::dword);
 static_assert(rep_outsd[io_instruction_qualification::string]);
 static_assert(rep_outsd[io_instruction_qualification::rep_prefixed]);
 static_assert(rep_outsd[io_instruction_qualification::direction] == io_direction::out);
 
 // Sizes other than 0, 1 and 3 are "not used".
-static_assert(io_instruction_qualification{0x0CF8'0002}.width() ==
+static_assert(io_instruction_qualification{0x0CF8'0002}.size() ==
               pt::error{pt::errc::malformed, 2});
-static_assert(io_instruction_qualification{0x0CF8'0004}.width() ==
+static_assert(io_instruction_qualification{0x0CF8'0004}.size() ==
               pt::error{pt::errc::malformed, 4});
-static_assert(io_instruction_qualification{0x0CF8'0007}.width() ==
+static_assert(io_instruction_qualification{0x0CF8'0007}.size() ==
               pt::error{pt::errc::malformed, 7});
 
 // A read of a page that the EPT does not map: bits 0, 7 and 8.

@@ -183,12 +183,13 @@ static_assert(mask<high>(high::source_id) == 0xFFFF);
 // Root and context entries
 static_assert(root_entry{root_entry::present(true), root_entry::context_table(hpa{0x5000})}.raw ==
               0x5001);
-constexpr context_entry three = context_entry::translated(hpa{0x12'3456'7000}, 3, 0xABCD);
+constexpr second_stage::format of_three{{.levels = 3}};
+constexpr second_stage::format of_four{{.levels = 4}};
+constexpr context_entry three = context_entry::translated(hpa{0x12'3456'7000}, of_three, 0xABCD);
 static_assert(three.low.raw == 0x12'3456'7001 && three.high.raw == 0xAB'CD01);
-constexpr context_entry four = context_entry::translated(hpa{0x1000}, 4, 1);
+constexpr context_entry four = context_entry::translated(hpa{0x1000}, of_four, 1);
 static_assert(four.low.raw == 0x1001 && four.high.raw == 0x102);
-constexpr context_entry five = context_entry::translated(hpa{0x1000}, 5, 0);
-static_assert(five.high.raw == 0x003);
+static_assert(context_entry_high{context_entry_high::address_width(3)}.raw == 0x003);
 using low = context_entry_low;
 static_assert(low{low::translation_type(low::type::pass_through)}.raw == 0x8);
 static_assert(low{low::translation_type(low::type::with_device_tlb)}.raw == 0x4);

@@ -104,7 +104,9 @@ public:
     using error_type = pt::error;
 
     // NOLINTNEXTLINE(google-explicit-constructor): `return value;` is the purpose of the type
-    constexpr result(T value) : storage{std::move(value)} {}
+    constexpr result(T&& value) : storage{std::move(value)} {}
+    // NOLINTNEXTLINE(google-explicit-constructor)
+    constexpr result(const T& value) requires std::copy_constructible<T> : storage{T{value}} {}
     // NOLINTNEXTLINE(google-explicit-constructor): so is `return error{...};`
     constexpr result(pt::error why) : storage{why} {
         expects(why.code != errc::none, "an error result needs a code other than none");

@@ -25,15 +25,14 @@ class arena {
 public:
     explicit constexpr arena(hpa base = hpa{0}) : base_{base} {
         expects(base.is_aligned(4 * KiB), "the base of an arena is the address of a frame");
-        for (std::size_t i = 0; i < Frames; ++i) {
-            free_[i] = static_cast<std::uint32_t>(Frames - 1 - i); // so that frame 0 comes first
-        }
     }
     arena(const arena&) = delete; // tables hold its address
     arena& operator=(const arena&) = delete;
 
     [[nodiscard]] constexpr arena_memory<Frames> memory() { return arena_memory<Frames>{*this}; }
-    [[nodiscard]] constexpr std::size_t free_frames() const { return free_count_; }
+    [[nodiscard]] constexpr std::size_t free_frames() const {
+        return Frames - untouched_ + returned_count_;
+    }
 
 private:
     friend class arena_memory<Frames>;
@@ -48,9 +47,11 @@ private:
     }
 
     alignas(4096) std::uint64_t tables_[Frames][entries_per_table]{};
-    std::uint32_t free_[Frames]{};
+    // All zero at first, so that an arena at base 0 takes no room in a kernel's image.
+    std::uint32_t returned_[Frames]{}; ///< a stack of the frames that came back
     bool used_[Frames]{};
-    std::size_t free_count_ = Frames;
+    std::size_t returned_count_ = 0;
+    std::size_t untouched_ = 0; ///< the first frame that was never given out
     hpa base_;
 };
 
@@ -61,10 +62,12 @@ public:
     explicit constexpr arena_memory(arena<Frames>& owner) : arena_{&owner} {}
 
     constexpr result<hpa> allocate(frame_contents contents) {
-        if (arena_->free_count_ == 0) {
+        if (arena_->free_frames() == 0) {
             return error{errc::out_of_frames, Frames};
         }
-        const std::size_t i = arena_->free_[--arena_->free_count_];
+        const std::size_t i = arena_->returned_count_ != 0
+                                  ? arena_->returned_[--arena_->returned_count_]
+                                  : arena_->untouched_++;
         arena_->used_[i] = true;
         if (contents == frame_contents::zeroed) {
             for (std::uint64_t& entry : arena_->tables_[i]) {
@@ -76,7 +79,7 @@ public:
     constexpr void release(hpa frame) {
         const std::size_t i = arena_->index(frame);
         arena_->used_[i] = false;
-        arena_->free_[arena_->free_count_++] = static_cast<std::uint32_t>(i);
+        arena_->returned_[arena_->returned_count_++] = static_cast<std::uint32_t>(i);
     }
     constexpr std::uint64_t* entries(hpa frame) { return arena_->tables_[arena_->index(frame)]; }
 

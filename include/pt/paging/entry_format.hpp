@@ -33,10 +33,10 @@ enum class page_size : std::uint8_t { size_4k = 1, size_2m = 2, size_1g = 3 };
 /// Bits 51:12, where every format of the family keeps the address of a frame.
 inline constexpr std::uint64_t frame_mask = 0x000F'FFFF'FFFF'F000;
 
-/// Bits 61:52 of an entry that points to a table: ignored by the hardware in every format here, and
-/// used by the engine to count the entries of that table that are in use.
+/// Bits 60:52 of an entry that points to a table: ignored by the hardware in every format here, and
+/// used by the engine to count the entries of that table that are in use, 1 to 512, minus one.
 inline constexpr unsigned live_count_shift = 52;
-inline constexpr std::uint64_t live_count_mask = std::uint64_t{0x3FF} << live_count_shift;
+inline constexpr std::uint64_t live_count_mask = std::uint64_t{0x1FF} << live_count_shift;
 
 /// One page-table format: what the engine needs to know, and nothing about how tables are handled.
 ///
@@ -45,7 +45,7 @@ inline constexpr std::uint64_t live_count_mask = std::uint64_t{0x3FF} << live_co
 /// output_width()    bits of an output address (MAXPHYADDR, host address width)
 /// largest_page()    the largest leaf the hardware takes
 /// check(a)          whether the hardware takes a leaf with these attributes
-/// check(range)      whether these input addresses may be mapped
+/// check(range, f)   whether these input addresses may be mapped to what begins at frame f
 /// leaf(f, a, n)     a leaf at level n; adding k * level_size(n) to it moves it k pages on
 /// table(f)          an entry that points to a table
 /// attributes_of(e)  the attributes of a leaf
@@ -54,6 +54,7 @@ inline constexpr std::uint64_t live_count_mask = std::uint64_t{0x3FF} << live_co
 /// empty             an entry that maps nothing
 /// present_mask      an entry is present if any of these bits is set
 /// page_bit          set in a leaf above level 1
+/// default_publication  what is right on all hardware that walks the format
 template <class F>
 concept entry_format = policy<F> &&
     requires(const F format, typename F::attributes attributes, range<typename F::address> input,
@@ -63,7 +64,7 @@ concept entry_format = policy<F> &&
     { format.output_width() } -> std::same_as<unsigned>;
     { format.largest_page() } -> std::same_as<page_size>;
     { format.check(attributes) } -> std::same_as<result<void>>;
-    { format.check(input) } -> std::same_as<result<void>>;
+    { format.check(input, frame) } -> std::same_as<result<void>>;
     { format.leaf(frame, attributes, level) } -> std::same_as<std::uint64_t>;
     { format.table(frame) } -> std::same_as<std::uint64_t>;
     { format.attributes_of(entry) } -> std::same_as<typename F::attributes>;
@@ -72,6 +73,7 @@ concept entry_format = policy<F> &&
     { F::empty } -> std::convertible_to<std::uint64_t>;
     { F::present_mask } -> std::convertible_to<std::uint64_t>;
     { F::page_bit } -> std::convertible_to<std::uint64_t>;
+    requires publication<typename F::default_publication>;
 };
 
 template <entry_format F>

@@ -6,6 +6,7 @@
 #include "pt/core/reg.hpp"
 #include "pt/core/result.hpp"
 #include "pt/paging/entry_format.hpp"
+#include "pt/paging/publication.hpp"
 
 #include <cstdint>
 
@@ -80,8 +81,8 @@ struct table_entry : reg<table_entry, std::uint64_t> {
     static constexpr bits<8, 8, bool> accessed{};
     static constexpr bits<10, 10, bool> user_execute{};
     static constexpr bits<51, 12, hpa> table{};
-    static constexpr bits<61, 52, std::uint16_t>
-        live_entries{}; ///< ignored by hardware; the engine's
+    /// Minus one. Hardware ignores these bits; the engine counts in them.
+    static constexpr bits<60, 52, std::uint16_t> live_entries{};
     static constexpr field_list fields{read,     write,        execute, page,
                                        accessed, user_execute, table,   live_entries};
 };
@@ -91,6 +92,8 @@ struct pointer : reg<pointer, std::uint64_t> {
     using reg::reg;
     static constexpr bits<2, 0, memory_type> type{};         ///< of the tables: 0 or 6
     static constexpr bits<5, 3, std::uint8_t> walk_length{}; ///< levels minus one
+    /// Not yet for tables of this engine: it changes entries without regard to flags that hardware
+    /// sets in them meanwhile.
     static constexpr bits<6, 6, bool> accessed_dirty{};
     static constexpr bits<7, 7, bool> supervisor_shadow_stack{};
     static constexpr bits<51, 12, hpa> root{};
@@ -121,6 +124,7 @@ class format {
 public:
     using address = gpa;
     using attributes = ept::attributes;
+    using default_publication = paging::coherent_publication; // EPT walks are coherent
 
     /// An entry that maps nothing still has suppress #VE set, so that an access to it stays a VM exit
     /// when a VMM turns #VE on.
@@ -129,11 +133,10 @@ public:
         leaf_entry::read.mask | leaf_entry::write.mask | leaf_entry::execute.mask;
     static constexpr std::uint64_t page_bit = leaf_entry::page.mask;
 
-    /// `physical_width` is MAXPHYADDR: CPUID 80000008H, EAX bits 7:0.
+    /// `physical_width` is MAXPHYADDR: CPUID 80000008H, EAX bits 7:0. Above 52, which no processor
+    /// reports, it counts as 52.
     constexpr format(capabilities reported, unsigned physical_width)
-        : capabilities_{reported}, physical_width_{physical_width} {
-        expects(physical_width >= 32 && physical_width <= 52, "MAXPHYADDR is between 32 and 52");
-    }
+        : capabilities_{reported}, physical_width_{physical_width < 52 ? physical_width : 52} {}
 
     [[nodiscard]] constexpr unsigned levels() const { return 4; }
     [[nodiscard]] constexpr unsigned input_width() const { return 48; }
@@ -158,7 +161,7 @@ public:
         }
         return {};
     }
-    [[nodiscard]] constexpr result<void> check(range<gpa>) const { return {}; }
+    [[nodiscard]] constexpr result<void> check(range<gpa>, hpa) const { return {}; }
 
     [[nodiscard]] constexpr std::uint64_t leaf(hpa frame, attributes a, unsigned level) const {
         return frame.raw | std::uint64_t{a.read} | std::uint64_t{a.write} << 1 |

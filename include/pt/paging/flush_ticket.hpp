@@ -37,13 +37,7 @@ struct retired_link {
             constexpr std::uint64_t mask = std::uint64_t{0x1F} << shift;
             const std::uint64_t piece =
                 i + 1 < pieces ? (next.frame.raw >> (12 + bits * i)) & 0x1F : next.level;
-            if (std::is_constant_evaluated()) {
-                entries[i] = (entries[i] & ~mask) | (piece << shift);
-            } else {
-                // Hardware may set accessed and dirty flags in the same entry meanwhile.
-                __atomic_fetch_and(&entries[i], ~mask, __ATOMIC_RELAXED);
-                __atomic_fetch_or(&entries[i], piece << shift, __ATOMIC_RELAXED);
-            }
+            entries[i] = (entries[i] & ~mask) | (piece << shift);
         }
     }
     static constexpr retired_tree read(const std::uint64_t* entries) {
@@ -96,6 +90,14 @@ public:
             other.first_ = {};
             other.last_ = {};
         }
+    }
+
+    /// Owes nothing any more, without an invalidation: for hardware that will never answer. The
+    /// retired frames are lost; nothing else may be put there, since hardware may still walk them.
+    constexpr void leak() {
+        stale_ = {};
+        first_ = {};
+        last_ = {};
     }
 
     /// Invalidates what is stale and gives the retired frames back. On an error of the invalidator

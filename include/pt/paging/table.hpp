@@ -9,7 +9,6 @@
 #include "pt/core/result.hpp"
 #include "pt/paging/entry_format.hpp"
 #include "pt/paging/flush_ticket.hpp"
-#include "pt/paging/publication.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -36,8 +35,8 @@ struct translation {
 /// them all up again, and must be called (and its ticket redeemed) before the table goes away.
 ///
 /// One writer at a time, which the mutex policy may ensure; hardware walks at any time.
-template <entry_format Format, table_memory Memory, publication Publication = coherent_publication,
-          mutex Mutex = no_mutex>
+template <entry_format Format, table_memory Memory,
+          publication Publication = typename Format::default_publication, mutex Mutex = no_mutex>
 class table {
 public:
     using address = typename Format::address;
@@ -70,7 +69,8 @@ public:
     /// errc::out_of_range beyond the input or output width; errc::reserved_address or
     /// errc::not_supported where the format forbids the address or the attributes;
     /// errc::already_mapped with the first such input address; errc::out_of_frames.
-    /// The ticket is empty unless the hardware caches that nothing is mapped.
+    /// The ticket is empty unless the hardware caches that nothing is mapped, or holds new entries
+    /// back in a write buffer (stale_when_mapped).
     constexpr result<ticket> map(range<address> input, hpa output, attributes a,
                                  page_size largest = page_size::size_1g) {
         const scoped_lock held{mutex_};
@@ -155,6 +155,7 @@ public:
 
     /// Where `input` leads. errc::not_mapped, errc::out_of_range.
     [[nodiscard]] constexpr result<translation<Format>> translate(address input) const {
+        const scoped_lock held{mutex_};
         if (!fits_input({input, 1})) {
             return error{errc::out_of_range, input.raw};
         }
@@ -177,9 +178,11 @@ public:
         }
     }
 
-    /// Calls f(range of input addresses, translation) for every leaf, in ascending order.
+    /// Calls f(range of input addresses, translation) for every leaf, in ascending order, with the
+    /// mutex held: f must not use the table.
     template <class F>
     constexpr void visit(F&& f) const {
+        const scoped_lock held{mutex_};
         if (has_root_) {
             Memory memory = memory_;
             visit(memory, root_, format_.levels(), 0, f);
@@ -239,11 +242,19 @@ private:
         publisher_.publish(slot, 1);
     }
 
+    /// Publishes the `count` entries right before `end`, and takes note of it.
+    constexpr void publish_before(const std::uint64_t* end, unsigned& count) {
+        if (count != 0) {
+            publisher_.publish(end - count, count);
+            count = 0;
+        }
+    }
+
     static constexpr unsigned live_count(std::uint64_t entry) {
-        return static_cast<unsigned>((entry & live_count_mask) >> live_count_shift);
+        return static_cast<unsigned>((entry & live_count_mask) >> live_count_shift) + 1;
     }
     static constexpr std::uint64_t with_live_count(std::uint64_t entry, unsigned live) {
-        return (entry & ~live_count_mask) | std::uint64_t{live} << live_count_shift;
+        return (entry & ~live_count_mask) | std::uint64_t{live - 1} << live_count_shift;
     }
     /// Adds to the count of live entries in the entry that points to their table. Hardware ignores
     /// the count, so it needs no publication; the root has no such entry.
@@ -271,7 +282,7 @@ private:
         if (output.raw > top || reach > top - output.raw) {
             return error{errc::out_of_range, output.raw};
         }
-        if (const result<void> allowed = format_.check(input); !allowed) {
+        if (const result<void> allowed = format_.check(input, output); !allowed) {
             return allowed;
         }
         return format_.check(a);
@@ -314,7 +325,8 @@ private:
                (part.output & (level_size(level) - 1)) == 0;
     }
 
-    /// Writes the `n` leaves at `level` that begin at slot: the innermost loop of every map.
+    /// Writes the `n` leaves at `level` that begin at slot, in a table that nobody sees yet: plain
+    /// stores, which the compiler may join.
     constexpr void fill_leaves(std::uint64_t* slot, std::size_t n, std::uint64_t output,
                                unsigned level, const job& work) {
         const std::uint64_t step = level_size(level);
@@ -330,10 +342,11 @@ private:
     // and writes the leaves that go into existing tables. When prepare() fails, abandon() takes the
     // hidden subtrees away again, and nothing has happened.
 
-    /// The entry of a hidden subtree: neither empty nor present. It keeps the bits of an empty entry
-    /// that mean something there (EPT: suppress #VE).
+    /// The entry of a hidden subtree: neither present nor empty, of which the page bit makes sure. It
+    /// keeps the bits of an empty entry that mean something there (EPT: suppress #VE).
     constexpr std::uint64_t hidden(hpa frame, unsigned live) const {
-        return with_live_count(format_.table(frame) & ~Format::present_mask, live) | Format::empty;
+        return with_live_count(format_.table(frame) & ~Format::present_mask, live) |
+               Format::page_bit | Format::empty;
     }
     static constexpr bool is_hidden(std::uint64_t entry) {
         return entry != Format::empty && !is_present<Format>(entry);
@@ -390,26 +403,32 @@ private:
         const unsigned from = level_index(part.first, level);
         const unsigned to = level_index(part.last, level);
         if (level == 1) {
-            fill_leaves(&entries[from], to - from + 1, part.output, 1, work);
+            std::uint64_t leaf = format_.leaf(hpa{part.output}, work.a, 1);
+            for (unsigned i = from; i <= to; ++i, leaf += level_size(1)) {
+                store(&entries[i], leaf);
+            }
             publisher_.publish(&entries[from], to - from + 1);
             return to - from + 1;
         }
         unsigned added = 0;
+        unsigned unpublished = 0; // entries right before i that were stored
         for (unsigned i = from; i <= to; ++i) {
             const span below = clip(part, i, level);
             const std::uint64_t entry = load(&entries[i]);
             if (is_present<Format>(entry)) {
+                publish_before(&entries[i], unpublished);
                 std::uint64_t* const child = memory_.entries(frame_of<Format>(entry, level));
                 count(&entries[i], commit(child, level - 1, below, work));
                 continue;
             }
             ++added;
-            const std::uint64_t made =
-                is_hidden(entry)
-                    ? with_live_count(format_.table(hpa{entry & frame_mask}), live_count(entry))
-                    : format_.leaf(hpa{below.output}, work.a, level);
-            store_and_publish(&entries[i], made);
+            ++unpublished;
+            store(&entries[i],
+                  is_hidden(entry)
+                      ? with_live_count(format_.table(hpa{entry & frame_mask}), live_count(entry))
+                      : format_.leaf(hpa{below.output}, work.a, level));
         }
+        publish_before(&entries[to] + 1, unpublished);
         return added;
     }
 
@@ -547,20 +566,24 @@ private:
             }
             return done;
         }
+        unsigned unpublished = 0; // entries right before i that were cleared
         for (unsigned i = from; i <= to; ++i) {
             const span below = clip(part, i, level);
             std::uint64_t* const slot = &entries[i];
             std::uint64_t entry = load(slot);
+            if (is_present<Format>(entry) && is_leaf<Format>(entry, level) &&
+                covers(below, level)) {
+                store(slot, Format::empty);
+                ++unpublished;
+                ++done.entries;
+                done.touched = true;
+                continue;
+            }
+            publish_before(slot, unpublished);
             if (!is_present<Format>(entry)) {
                 continue;
             }
             if (is_leaf<Format>(entry, level)) {
-                if (covers(below, level)) {
-                    store_and_publish(slot, Format::empty);
-                    ++done.entries;
-                    done.touched = true;
-                    continue;
-                }
                 split(slot, level, spare);
                 owed.stale_.add_tables();
                 // All of the large page: an invalidation has to cover it, or it may stay cached
@@ -590,6 +613,7 @@ private:
                 ++done.entries;
             }
         }
+        publish_before(&entries[to] + 1, unpublished);
         return done;
     }
 
@@ -615,7 +639,7 @@ private:
     [[no_unique_address]] Memory memory_;
     [[no_unique_address]] Format format_;
     [[no_unique_address]] Publication publisher_;
-    [[no_unique_address]] Mutex mutex_;
+    [[no_unique_address]] mutable Mutex mutex_;
     hpa root_{};
     bool has_root_ = false;
 };

@@ -7,6 +7,7 @@
 #include "pt/core/reg.hpp"
 #include "pt/core/result.hpp"
 #include "pt/paging/entry_format.hpp"
+#include "pt/paging/publication.hpp"
 
 #include <cstdint>
 
@@ -35,8 +36,8 @@ struct table_entry : reg<table_entry, std::uint64_t> {
     static constexpr bits<7, 7, bool> page{}; ///< 0: this is what tells it from a leaf
     static constexpr bits<8, 8, bool> accessed{};
     static constexpr bits<51, 12, hpa> table{};
-    static constexpr bits<61, 52, std::uint16_t>
-        live_entries{}; ///< ignored by hardware; the engine's
+    /// Minus one. Hardware ignores these bits; the engine counts in them.
+    static constexpr bits<60, 52, std::uint16_t> live_entries{};
     static constexpr field_list fields{read, write, page, accessed, table, live_entries};
 };
 
@@ -63,7 +64,7 @@ struct limits {
     unsigned output_width = 39;                                  ///< the host address width
     paging::page_size largest_page = paging::page_size::size_4k; ///< CAP.SLLPS
     bool snoop_control = false;                                  ///< ECAP.SC
-    bool caching_mode = false;                                   ///< CAP.CM
+    bool stale_when_mapped = false;                              ///< CAP.CM or CAP.RWBF
 };
 
 /// The second-stage format with 3 or 4 levels.
@@ -71,6 +72,8 @@ class format {
 public:
     using address = iova;
     using attributes = second_stage::attributes;
+    /// Right whatever ECAP.C says; coherent_publication, where it is set, saves the flushes.
+    using default_publication = paging::flush_line_publication;
 
     static constexpr std::uint64_t empty = 0;
     static constexpr std::uint64_t present_mask = leaf_entry::read.mask | leaf_entry::write.mask;
@@ -97,10 +100,16 @@ public:
         }
         return {};
     }
-    /// errc::reserved_address where the range touches the interrupt range.
-    [[nodiscard]] constexpr result<void> check(range<iova> input) const {
+    /// errc::reserved_address where input or output touches the interrupt range: the unit blocks
+    /// what would leave it there.
+    [[nodiscard]] constexpr result<void> check(range<iova> input, hpa output) const {
         if (input.overlaps(interrupt_range)) {
             return error{errc::reserved_address, input.intersection(interrupt_range).first().raw};
+        }
+        const range<hpa> interrupts{hpa{interrupt_range.first().raw}, interrupt_range.size()};
+        const range<hpa> reached{output, input.size()};
+        if (reached.overlaps(interrupts)) {
+            return error{errc::reserved_address, reached.intersection(interrupts).first().raw};
         }
         return {};
     }
@@ -121,7 +130,7 @@ public:
     [[nodiscard]] constexpr std::uint64_t split(std::uint64_t entry, unsigned level) const {
         return level == 2 ? entry & ~page_bit : entry;
     }
-    [[nodiscard]] constexpr bool stale_when_mapped() const { return limits_.caching_mode; }
+    [[nodiscard]] constexpr bool stale_when_mapped() const { return limits_.stale_when_mapped; }
 
 private:
     limits limits_;

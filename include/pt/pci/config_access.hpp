@@ -2,23 +2,13 @@
 #pragma once
 
 #include "pt/core/policy.hpp"
+#include "pt/core/width.hpp"
 #include "pt/pci/function_address.hpp"
 
 #include <concepts>
 #include <cstdint>
 
 namespace pt::pci {
-
-/// The size of an access; the number is the size in bytes, so that a checked 1, 2 or 4 converts.
-enum class width : std::uint8_t { byte = 1, word = 2, dword = 4 };
-
-/// The size in bytes.
-[[nodiscard]] constexpr unsigned size_of(width size) { return static_cast<unsigned>(size); }
-
-/// A value of that width with every bit set: what a bus reads where nothing answers.
-[[nodiscard]] constexpr std::uint32_t all_ones(width size) {
-    return ~std::uint32_t{0} >> (32U - 8U * size_of(size));
-}
 
 /// The size of one function's configuration space in bytes, and of the part that conventional PCI
 /// and configuration mechanism #1 reach.

@@ -4,6 +4,7 @@
 #include "pt/core/address.hpp"
 #include "pt/core/reg.hpp"
 #include "pt/core/result.hpp"
+#include "pt/core/width.hpp"
 
 #include <cstdint>
 
@@ -117,20 +118,20 @@ struct io_instruction_qualification : reg<io_instruction_qualification, std::uin
     static constexpr bits< 5,  5, bool, access::read_only>          rep_prefixed{};
     static constexpr bits< 4,  4, bool, access::read_only>          string{};      ///< INS or OUTS
     static constexpr bits< 3,  3, io_direction, access::read_only>  direction{};
-    static constexpr bits< 2,  0, std::uint8_t, access::read_only>  size_of_access{}; ///< encoded; see width()
+    static constexpr bits< 2,  0, std::uint8_t, access::read_only>  size_of_access{}; ///< encoded; see size()
     // clang-format on
     static constexpr field_list fields{port_number, operand,   rep_prefixed,
                                        string,      direction, size_of_access};
 
     [[nodiscard]] constexpr io_port port() const { return io_port{(*this)[port_number]}; }
 
-    /// Bytes accessed: 1, 2 or 4. errc::malformed with the encoding for those that the manual does not
+    /// How wide the access is. errc::malformed with the encoding for those that the manual does not
     /// use; a processor does not report them, but a hypervisor below might.
-    [[nodiscard]] constexpr result<unsigned> width() const {
+    [[nodiscard]] constexpr result<width> size() const {
         switch ((*this)[size_of_access]) {
-        case 0: return 1U;
-        case 1: return 2U;
-        case 3: return 4U;
+        case 0: return width::byte;
+        case 1: return width::word;
+        case 3: return width::dword;
         default: return error{errc::malformed, (*this)[size_of_access]};
         }
     }

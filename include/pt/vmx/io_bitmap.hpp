@@ -4,6 +4,7 @@
 #include "pt/core/address.hpp"
 #include "pt/core/range.hpp"
 #include "pt/core/result.hpp"
+#include "pt/core/width.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -44,14 +45,10 @@ public:
     /// From now on accesses to `ports` exit.
     constexpr void close(range<io_port> ports) { fill(ports, all_closed); }
 
-    /// Whether the processor exits on an IN or OUT of `width` bytes (1, 2 or 4) at `port`: when any port
-    /// that it touches is closed, and always when it runs past port 0xFFFF. Other widths do not exist;
-    /// the answer for them is true.
-    [[nodiscard]] constexpr bool exits(io_port port, unsigned width) const {
-        if (width != 1 && width != 2 && width != 4) {
-            return true;
-        }
-        const std::uint32_t end = port.raw + width;
+    /// Whether the processor exits on an IN or OUT of that size at `port`: when any port that it touches
+    /// is closed, and always when it runs past port 0xFFFF.
+    [[nodiscard]] constexpr bool exits(io_port port, width size) const {
+        const std::uint32_t end = port.raw + size_of(size);
         if (end > all_ports.size()) {
             return true;
         }

@@ -4,6 +4,7 @@
 #include "pt/core/address.hpp"
 #include "pt/core/range.hpp"
 #include "pt/core/result.hpp"
+#include "pt/core/width.hpp"
 #include "pt/vmx/io_bitmap.hpp"
 
 #include <cstddef>
@@ -75,8 +76,8 @@ public:
     }
 
     /// As io_bitmap::exits.
-    [[nodiscard]] constexpr bool exits(io_port port, unsigned width) const {
-        return bitmap_.exits(port, width);
+    [[nodiscard]] constexpr bool exits(io_port port, width size) const {
+        return bitmap_.exits(port, size);
     }
 
 private:

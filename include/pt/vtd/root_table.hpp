@@ -15,10 +15,13 @@
 
 namespace pt::vtd {
 
-/// What forgets cached context entries and translations when a context entry changes: a unit.
+/// The unit behind a context entry: it says which entries it can take, and forgets what it cached
+/// when one changes.
 template <class I>
 concept context_invalidator = requires(I& hardware, std::uint16_t source_id,
-                                       std::uint16_t domain_id) {
+                                       std::uint16_t domain_id, pci::function_address function,
+                                       context_entry entry) {
+    { hardware.accepts(function, entry) } -> std::same_as<result<void>>;
     { hardware.invalidate_context() } -> std::same_as<result<void>>;
     { hardware.invalidate_context(source_id, domain_id) } -> std::same_as<result<void>>;
     { hardware.invalidate_iotlb() } -> std::same_as<result<void>>;
@@ -31,7 +34,7 @@ concept context_invalidator = requires(I& hardware, std::uint16_t source_id,
 /// Each entry has two halves and hardware may look between any two stores: the half with the
 /// present bit is written last when an entry appears and first when it goes. Tables stay until
 /// retire().
-template <table_memory Memory, publication Publication = paging::coherent_publication>
+template <table_memory Memory, publication Publication = paging::flush_line_publication>
 class root_table {
 public:
     /// Allocates the root. errc::out_of_frames.
@@ -55,17 +58,22 @@ public:
     constexpr ~root_table() { expects(!owns_, "a root table went away before retire()"); }
 
     /// What set_root_table() of a unit wants.
-    [[nodiscard]] constexpr hpa root() const { return root_; }
+    [[nodiscard]] constexpr hpa root() const {
+        expects(owns_, "a root table is used after retire()");
+        return root_;
+    }
 
     /// Puts the function's requests through `entry`. Nothing is cached of an absent entry, unless the
     /// unit has caching mode; then (and harmlessly otherwise) `hardware` is told.
     /// errc::already_mapped when the function has an entry; errc::out_of_frames;
     /// errc::out_of_range for an address that no bus can carry; errc::not_supported for an entry
-    /// that is not present; or what `hardware` says: then the entry is not present any more, but may
-    /// have been cached meanwhile, and detach() has to finish before the domain's tables may go.
+    /// that is not present; or why `hardware` does not accept it. When its invalidation fails, the
+    /// entry is not present any more, but may have been cached meanwhile, and detach() has to finish
+    /// before the domain's tables may go.
     template <context_invalidator Hardware>
     constexpr result<void> attach(pci::function_address function, context_entry entry,
                                   Hardware& hardware) {
+        expects(owns_, "a root table is used after retire()");
         if (!function.valid()) {
             return error{errc::out_of_range,
                          std::uint64_t{function.device} << 8 | function.function};
@@ -73,6 +81,9 @@ public:
         const std::uint16_t source_id = function.source_id();
         if (!entry.low[context_entry_low::present]) {
             return error{errc::not_supported, entry.low.raw};
+        }
+        if (const result<void> takes = hardware.accepts(function, entry); !takes) {
+            return takes;
         }
         const result<hpa> table = ensure_context_table(function.bus);
         if (!table) {
@@ -99,6 +110,7 @@ public:
     /// an error of `hardware` the entry is not present, but may still be cached: detach again.
     template <context_invalidator Hardware>
     constexpr result<void> detach(pci::function_address function, Hardware& hardware) {
+        expects(owns_, "a root table is used after retire()");
         if (!function.valid()) {
             return error{errc::out_of_range,
                          std::uint64_t{function.device} << 8 | function.function};
@@ -120,6 +132,7 @@ public:
 
     /// The function's entry; one that is not present when it has none.
     [[nodiscard]] constexpr context_entry entry(pci::function_address function) {
+        expects(owns_, "a root table is used after retire()");
         const std::uint64_t* const slot = function.valid() ? find(function) : nullptr;
         if (slot == nullptr) {
             return {};
@@ -152,6 +165,10 @@ public:
         owns_ = false;
         return {};
     }
+
+    /// Gives the frames up for good, for hardware that will never answer retire(): they are lost, and
+    /// must not be used for anything else, since hardware may still walk them.
+    constexpr void leak() { owns_ = false; }
 
 private:
     static constexpr std::size_t buses = 256;

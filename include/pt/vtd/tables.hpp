@@ -3,6 +3,7 @@
 
 #include "pt/core/address.hpp"
 #include "pt/core/reg.hpp"
+#include "pt/paging/vtd_second_stage.hpp"
 
 #include <cstdint>
 
@@ -49,16 +50,18 @@ struct context_entry {
 
     friend constexpr bool operator==(const context_entry&, const context_entry&) = default;
 
-    /// Requests are translated by a second-stage table with that root and number of levels (3 to 5);
-    /// `root` is the address of a frame.
-    static constexpr context_entry translated(hpa root, unsigned levels, std::uint16_t domain_id) {
+    /// Requests are translated by second-stage tables of that format, whose root is at `root`:
+    /// translated(*tables.root(), tables.format(), id). The number of levels is the format's: walked
+    /// with another one, a guest's page would be taken for a table.
+    static constexpr context_entry translated(hpa root, const second_stage::format& walked,
+                                              std::uint16_t domain_id) {
         return {context_entry_low{
                     context_entry_low::present(true),
                     context_entry_low::translation_type(context_entry_low::type::untranslated_only),
                     context_entry_low::second_stage_table(root)},
-                context_entry_high{
-                    context_entry_high::address_width(static_cast<std::uint8_t>(levels - 2)),
-                    context_entry_high::domain_id(domain_id)}};
+                context_entry_high{context_entry_high::address_width(
+                                       static_cast<std::uint8_t>(walked.levels() - 2)),
+                                   context_entry_high::domain_id(domain_id)}};
     }
 };
 

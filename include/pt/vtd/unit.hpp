@@ -8,6 +8,7 @@
 #include "pt/paging/vtd_second_stage.hpp"
 #include "pt/vtd/fault.hpp"
 #include "pt/vtd/registers.hpp"
+#include "pt/vtd/tables.hpp"
 
 #include <cstdint>
 
@@ -27,8 +28,8 @@ public:
 
     /// Takes over the unit whose registers `mmio` reaches, `window` bytes of them (4 KiB unless
     /// firmware says more). errc::absent when nothing answers there; errc::malformed when the unit's
-    /// capability registers place other registers outside the window or over the fixed ones, or name
-    /// no address width.
+    /// capability registers place other registers outside the window, over the fixed ones or over
+    /// each other, or name no address width.
     static constexpr result<unit> attach(Mmio mmio, std::uint64_t window, Clock time,
                                          std::uint16_t segment = 0) {
         const version implemented = read<version>(mmio);
@@ -41,14 +42,20 @@ public:
         if ((cap[capability::supported_address_widths] & supported_widths) == 0) {
             return error{errc::malformed, capability::offset};
         }
-        const unit found{mmio, time, segment, cap, ecap};
-        const unsigned last_record = cap[capability::fault_recording_registers];
-        if (found.iotlb_offset() + 8 > window || found.record_offset(last_record + 1) > window ||
-            found.iva_offset() < end_of_fixed || found.record_offset(0) < end_of_fixed) {
+        // In units of 16 bytes: IVA with the IOTLB register, and the fault recording registers.
+        const std::uint32_t iotlb = ecap[extended_capability::iotlb_offset];
+        const std::uint32_t records = cap[capability::fault_recording_offset];
+        const std::uint32_t end = records + cap[capability::fault_recording_registers] + 1U;
+        if (iotlb < end_of_fixed || records < end_of_fixed || (iotlb + 1) * 16 > window ||
+            end * 16 > window || (records <= iotlb && iotlb < end)) {
             return error{errc::malformed, capability::offset};
         }
-        return found;
+        return unit{mmio, time, segment, cap, ecap};
     }
+
+    constexpr unit(unit&&) noexcept = default; // what it knows of the hardware's state moves along
+    unit& operator=(unit&&) = delete;
+    constexpr ~unit() = default;
 
     [[nodiscard]] constexpr capability capabilities() const { return cap_; }
     [[nodiscard]] constexpr extended_capability extended_capabilities() const { return ecap_; }
@@ -74,7 +81,7 @@ public:
         const bool huge = cap_[capability::second_stage_2m] && cap_[capability::second_stage_1g];
         // A write buffer may hold new entries back until an invalidation flushes it, so that map()
         // owes one, as with caching mode.
-        const bool owes_when_mapped =
+        const bool stale_when_mapped =
             cap_[capability::caching_mode] || cap_[capability::required_write_buffer_flushing];
         return second_stage::limits{.levels = levels,
                                     .input_width =
@@ -84,7 +91,37 @@ public:
                                                     : cap_[capability::second_stage_2m] ? size_2m
                                                                                         : size_4k,
                                     .snoop_control = ecap_[extended_capability::snoop_control],
-                                    .caching_mode = owes_when_mapped};
+                                    .stale_when_mapped = stale_when_mapped};
+    }
+
+    /// Whether this unit can put the function's requests through `entry`: errc::absent with the
+    /// segment when the function is in another one; errc::out_of_range with a domain id that the unit
+    /// lacks or, with caching mode, reserves; errc::not_supported for a number of levels or a
+    /// translation type that it does not have, and for pass-through with less than the largest
+    /// number.
+    [[nodiscard]] constexpr result<void> accepts(pci::function_address function,
+                                                 context_entry entry) const {
+        using low = context_entry_low;
+        using high = context_entry_high;
+        const std::uint16_t id = entry.high[high::domain_id];
+        const unsigned width = entry.high[high::address_width];
+        const low::type type = entry.low[low::translation_type];
+        if (function.segment != segment_) {
+            return error{errc::absent, function.segment};
+        }
+        if (id >= domain_ids() || (id == 0 && cap_[capability::caching_mode])) {
+            return error{errc::out_of_range, id};
+        }
+        const unsigned widths = cap_[capability::supported_address_widths];
+        const bool has_type =
+            type == low::type::untranslated_only ||
+            (type == low::type::with_device_tlb && ecap_[extended_capability::device_tlb]) ||
+            (type == low::type::pass_through && ecap_[extended_capability::pass_through] &&
+             widths >> (width + 1) == 0);
+        if (!has_type || (widths & supported_widths & 1U << width) == 0) {
+            return error{errc::not_supported, entry.low.raw};
+        }
+        return {};
     }
 
     [[nodiscard]] constexpr global_status status() { return read<global_status>(mmio_); }
@@ -123,8 +160,12 @@ public:
         return invalidate_iotlb();
     }
 
-    /// Turns translation of DMA on. The root table must be set.
+    /// Turns translation of DMA on. errc::refused while no root table was set.
     constexpr result<void> enable_translation() {
+        const global_status now = status();
+        if (now.raw != ~std::uint32_t{0} && !now[global_status::root_table_pointer]) {
+            return error{errc::refused, global_status::offset};
+        }
         return order(global_command::translation_enable(true), global_status::translation_enabled,
                      true);
     }
@@ -227,8 +268,9 @@ public:
     }
 
 private:
-    static constexpr unsigned supported_widths = 0b1110;                    // 3, 4 and 5 levels
-    static constexpr std::uint32_t end_of_fixed = fault_status::offset + 4; // of those used here
+    static constexpr unsigned supported_widths = 0b1110; // 3, 4 and 5 levels
+    /// In units of 16 bytes, after the last register with a fixed place that is used here.
+    static constexpr std::uint32_t end_of_fixed = (fault_status::offset + 4 + 15) / 16;
     static constexpr unsigned unknown_record = ~0U;
 
     constexpr unit(Mmio mmio, Clock time, std::uint16_t segment, capability cap,

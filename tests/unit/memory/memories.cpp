@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <set>
+#include <type_traits>
 
 namespace {
 
@@ -91,6 +92,44 @@ TEST_CASE("tables in an arena: frame i is at base plus i pages", "[memory]") {
         return arena->memory().entries(hpa{frame}) + i;
     });
     CHECK(arena->free_frames() == 16);
+}
+
+constinit pt::arena<3> unused{};
+
+TEST_CASE("an arena at base 0 begins as zeros, so that it takes no room in an image", "[memory]") {
+    const auto* const bytes = reinterpret_cast<const unsigned char*>(&unused);
+    std::size_t other = 0;
+    for (std::size_t i = 0; i < sizeof unused; ++i) {
+        other += bytes[i] != 0 ? 1 : 0;
+    }
+    CHECK(other == 0);
+    CHECK(unused.free_frames() == 3);
+}
+
+TEST_CASE("tables of a device, flushed for a unit that does not snoop, as they are by default",
+          "[memory]") {
+    const region pages;
+    pt::frame_pool pool{pt::range{hpa{pages.number()}, region_frames * 4 * KiB},
+                        pt::identity_map{}};
+    pt::paging::table domain{pt::identity_memory{pool.source()},
+                             pt::vtd::second_stage::format{{.levels = 3, .output_width = 52}}};
+    static_assert(std::is_same_v<decltype(domain),
+                                 pt::paging::table<pt::vtd::second_stage::format,
+                                                   decltype(pt::identity_memory{pool.source()}),
+                                                   pt::paging::flush_line_publication>>);
+    nobody hardware;
+    REQUIRE(domain.map({pt::iova{0}, 64 * KiB}, hpa{0x10'0000}, pt::vtd::second_stage::read_write));
+    const outcome found = paging_model::second_stage_walker{.levels = 3}.walk(
+        [](std::uint64_t frame, unsigned i) {
+            return reinterpret_cast<const std::uint64_t*>(frame) + i;
+        },
+        domain.root()->raw, 0x4321);
+    CHECK(found.output == 0x10'4321);
+    auto owed = domain.unmap({pt::iova{0}, 4 * KiB});
+    REQUIRE(owed);
+    owed->merge(domain.retire());
+    REQUIRE(owed->redeem(hardware));
+    CHECK(pool.free_frames() == region_frames);
 }
 
 TEST_CASE("tables in memory that is mapped one to one", "[memory]") {

@@ -170,3 +170,82 @@ TEMPLATE_TEST_CASE("an unmap that fails at any of its allocations leaves every e
         CHECK(s.unmap_needs(0, 8 * MiB) == 0);
     }
 }
+
+// A hidden entry for a table in frame 0 with one page: of all entries the one with the fewest bits.
+TEMPLATE_TEST_CASE("a table in frame 0 is a table like any other, also while it is hidden",
+                   "[paging]", ept_kit, second_stage_kit<4>, second_stage_kit<3>) {
+    using address = typename TestType::address;
+    frames memory{29, 0};
+    frames_memory handle{&memory};
+    const hpa zero = *handle.allocate(pt::frame_contents::any);
+    REQUIRE(zero == hpa{0});
+    pt::paging::table<typename TestType::format, frames_memory> tables{handle, TestType{}.make()};
+    nobody hardware;
+    // A level-2 table with one entry in use, far from the seam of its entries 1 and 2.
+    REQUIRE(tables.map({address{base + 64 * MiB}, 2 * MiB}, hpa{0}, TestType::choices[0]));
+    const std::uint64_t root = tables.root()->raw;
+    const pt::range<address> page{address{base + 4 * MiB - 4 * KiB}, 4 * KiB};
+    const pt::range<address> across{page.first(), 8 * KiB};
+    const auto walk = [&](std::uint64_t input) {
+        return TestType{}.hardware().walk(
+            [&](std::uint64_t frame, unsigned i) { return memory.read(frame, i); }, root, input);
+    };
+    handle.release(zero); // the next table that is allocated
+    SECTION("shown") {
+        REQUIRE(tables.map(page, hpa{0x5000}, TestType::choices[1]));
+        CHECK(memory.is_used(0));
+        CHECK(walk(page.first().raw + 8) == TestType::expected(TestType::choices[1], 0x5008));
+        CHECK(walk(page.first().raw - 8) == outcome{});
+    }
+    SECTION("abandoned: the map needs two tables and gets one") {
+        const std::size_t in_use = memory.in_use();
+        const std::vector<std::uint64_t> before = image(memory);
+        memory.fail_after(1);
+        REQUIRE(tables.map(across, hpa{0x5000}, TestType::choices[1]).error().code ==
+                pt::errc::out_of_frames);
+        CHECK(memory.in_use() == in_use);
+        CHECK(image(memory) == before);
+        memory.never_fail();
+    }
+    SECTION("shown beside another") {
+        REQUIRE(tables.map(across, hpa{0x5000}, TestType::choices[1]));
+        CHECK(memory.is_used(0));
+        CHECK(walk(page.first().raw) == TestType::expected(TestType::choices[1], 0x5000));
+        CHECK(walk(page.last().raw + 1) == TestType::expected(TestType::choices[1], 0x6000));
+        auto owed = tables.unmap(across);
+        REQUIRE(owed);
+        REQUIRE(owed->redeem(hardware));
+        CHECK(!memory.is_used(0));
+    }
+    const structure found = explore<TestType>(memory, root);
+    CHECK(found.wrong_counts == 0);
+    CHECK(found.hidden == 0);
+    CHECK(found.tables == memory.in_use());
+    auto owed = tables.retire();
+    REQUIRE(owed.redeem(hardware));
+    CHECK(memory.in_use() == 0);
+}
+
+TEMPLATE_TEST_CASE("a table with all 512 entries in use is counted right, on the way up and down",
+                   "[paging]", ept_kit, second_stage_kit<4>, second_stage_kit<3>) {
+    stage<TestType> s;
+    s.given(0, 2 * MiB, 0x4000'1000);            // 512 pages of a new table at once
+    s.given(4 * MiB, 2 * MiB - 4 * KiB, 0x1000); // 511, and then the last
+    s.given(6 * MiB - 4 * KiB, 4 * KiB, 0x1000);
+    s.given(8 * MiB, 2 * MiB, 8 * MiB); // and 512 by a split, less one
+    CHECK(s.unmap_needs(9 * MiB, 4 * KiB) == 1);
+    const auto wrong = [&] {
+        return explore<TestType>(s.memory, s.tables.root()->raw).wrong_counts;
+    };
+    CHECK(wrong() == 0);
+    for (const std::uint64_t at : {std::uint64_t{0}, 4 * MiB}) {
+        CHECK(s.unmap_needs(at + 1 * MiB, 4 * KiB) == 0); // 511
+        CHECK(wrong() == 0);
+        CHECK(s.unmap_needs(at, 1 * MiB) == 0);
+        CHECK(s.unmap_needs(at + 1 * MiB + 4 * KiB, 1 * MiB - 8 * KiB) == 0); // 1
+        CHECK(wrong() == 0);
+        CHECK(s.unmap_needs(at + 2 * MiB - 4 * KiB, 4 * KiB) == 0);
+        CHECK(wrong() == 0);
+    }
+    CHECK(explore<TestType>(s.memory, s.tables.root()->raw).empty_tables == 0);
+}

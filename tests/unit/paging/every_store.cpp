@@ -90,6 +90,9 @@ public:
     void watch(Operation&& operation) {
         image.forget_publications();
         written_.assign(memory.region_bytes() / 8, 0);
+        before_.assign(memory.region(), memory.region() + memory.region_bytes() / 8);
+        last_ = before_;
+        was_used_.clear();
         for (std::size_t i = 0; i < memory.region_bytes() / 4096; ++i) {
             was_used_.push_back(memory.is_used(memory.frame_at(i)));
         }
@@ -97,6 +100,8 @@ public:
                          std::forward<Operation>(operation));
         CHECK(wrong_ == 0);
         CHECK(returned_ == 0);
+        CHECK(joined_ == 0);
+        CHECK(unpublished_lines() == 0);
         for (const probe& p : probes_) {
             INFO("input " << std::hex << p.input);
             CHECK(walk_live(p.input) == p.after);
@@ -114,20 +119,53 @@ public:
         }
         return most;
     }
-    /// Lines that were flushed although nothing in them was written.
+    /// Lines that were published although nothing in them changed that hardware looks at.
     [[nodiscard]] unsigned needless_publications() const {
-        unsigned lines = 0;
-        for (std::size_t i = 0; i < written_.size(); i += shadow::entries_per_line) {
-            unsigned writes = 0;
-            for (std::size_t k = 0; k < shadow::entries_per_line; ++k) {
-                writes += written_[i + k];
-            }
-            lines += writes == 0 && image.was_published(memory.region() + i) ? 1U : 0U;
+        return lines([](bool changed, unsigned published) { return !changed && published != 0; });
+    }
+    /// Lines that changed and were not published.
+    [[nodiscard]] unsigned unpublished_lines() const {
+        return lines([](bool changed, unsigned published) { return changed && published == 0; });
+    }
+    /// How often lines of tables that existed before were published, all together.
+    [[nodiscard]] unsigned flushes() const {
+        unsigned sum = 0;
+        for (std::size_t i = 0; i < before_.size(); i += shadow::entries_per_line) {
+            sum += was_used_[i / 512] ? image.published(memory.region() + i) : 0;
         }
-        return lines;
+        return sum;
     }
 
 private:
+    static constexpr std::uint64_t looked_at = ~(std::uint64_t{0x1FF} << 52);
+
+    /// Counts the lines of tables in use for which `condition` holds. In a table that existed before,
+    /// a line changed where an entry did, but for bits 60:52, which all formats here ignore; a table
+    /// that is new changed as a whole.
+    template <class Condition>
+    unsigned lines(Condition&& condition) const {
+        unsigned sum = 0;
+        for (std::size_t i = 0; i < before_.size(); i += shadow::entries_per_line) {
+            if (!memory.is_used(memory.frame_at(i / 512))) {
+                continue; // given up again, and never seen
+            }
+            bool changed = !was_used_[i / 512];
+            for (std::size_t k = i; k < i + shadow::entries_per_line; ++k) {
+                changed = changed || ((before_[k] ^ memory.region()[k]) & looked_at) != 0;
+            }
+            sum += condition(changed, image.published(memory.region() + i)) ? 1U : 0U;
+        }
+        return sum;
+    }
+    /// In a table that hardware may see, one store changes one entry, or bits that it ignores.
+    void compare_table(std::size_t frame) {
+        unsigned changed = 0;
+        for (std::size_t k = frame * 512; k < (frame + 1) * 512; ++k) {
+            changed += ((last_[k] ^ memory.region()[k]) & looked_at) != 0 ? 1U : 0U;
+            last_[k] = memory.region()[k];
+        }
+        joined_ += was_used_[frame] && changed > 1 ? 1U : 0U;
+    }
     outcome walk_live(std::uint64_t input) const {
         return Kit{}.hardware().walk(
             [this](std::uint64_t frame, unsigned i) { return memory.read(frame, i); }, root.raw,
@@ -148,7 +186,9 @@ private:
     static void seen(void* context, std::uint64_t* stored) {
         auto& self = *static_cast<theatre*>(context);
         ++self.stores_;
-        ++self.written_[static_cast<std::size_t>(stored - self.memory.region())];
+        const auto at = static_cast<std::size_t>(stored - self.memory.region());
+        ++self.written_[at];
+        self.compare_table(at / 512);
         self.chance_ = self.chance_ * 6364136223846793005 + 1442695040888963407;
         if (self.when_ == eviction::at_once ||
             (self.when_ == eviction::sometimes && self.chance_ >> 62 == 0)) {
@@ -163,10 +203,13 @@ private:
     eviction when_;
     std::vector<probe> probes_;
     std::vector<unsigned> written_;
+    std::vector<std::uint64_t> before_; ///< all entries before the operation
+    std::vector<std::uint64_t> last_;   ///< and before the last store
     std::vector<bool> was_used_;
     std::size_t stores_ = 0;
     unsigned wrong_ = 0;    ///< neither old nor new
     unsigned returned_ = 0; ///< old again after new
+    unsigned joined_ = 0;   ///< stores that changed more than one entry of a table in use
     std::uint64_t chance_ = 1;
 };
 
@@ -211,6 +254,70 @@ void maps(eviction when) {
         });
         CHECK(t.needless_publications() == 0);
         CHECK(t.stores() == 5 + 2); // five leaves, two counts of live entries
+        CHECK(t.image.publications() == 2);
+        CHECK(t.flushes() == 2);
+    }
+    SECTION(
+        "each of many pages in a table that exists is one store; their lines are flushed once") {
+        theatre<Kit> t{when};
+        t.given(0, 4 * KiB, 0x10'0000);
+        t.expect_unchanged(0);
+        t.expect_unchanged(92 * KiB);
+        for (const std::uint64_t at : {std::uint64_t{24}, std::uint64_t{31}, std::uint64_t{32},
+                                       std::uint64_t{100}, std::uint64_t{323}}) {
+            t.expect(at * 4 * KiB, mapped(0x3000'1000 + (at - 24) * 4 * KiB));
+        }
+        t.expect_unchanged(324 * 4 * KiB);
+        t.watch([&] {
+            REQUIRE(
+                t.tables.map(t.at(24 * 4 * KiB, 300 * 4 * KiB), hpa{0x3000'1000}, Kit::choices[1]));
+        });
+        CHECK(t.stores() == 300 + 1);       // and a count
+        CHECK(t.image.publications() == 1); // entries 24 to 323
+        CHECK(t.flushes() == 323 / 8 - 2);  // of the lines 3 to 40
+        CHECK(t.needless_publications() == 0);
+    }
+    SECTION("a run of large pages, and a new table at either end of it, are one publication") {
+        theatre<Kit> t{when};
+        t.given(10 * 2 * MiB, 2 * MiB, 0x4000'0000);
+        t.given(42 * 2 * MiB, 2 * MiB, 0x4000'0000);
+        const std::uint64_t first = 12 * 2 * MiB - 4 * KiB; // in entry 11
+        const std::uint64_t end = 41 * 2 * MiB + 4 * KiB;   // in entry 41
+        t.expect_unchanged(10 * 2 * MiB);
+        t.expect_unchanged(11 * 2 * MiB);
+        t.expect_unchanged(first - 4 * KiB);
+        for (const std::uint64_t at :
+             {first, 12 * 2 * MiB, 31 * 2 * MiB, 40 * 2 * MiB + 4 * KiB, 41 * 2 * MiB}) {
+            t.expect(at, mapped(8 * GiB + at));
+        }
+        t.expect_unchanged(end);
+        t.expect_unchanged(42 * 2 * MiB);
+        t.watch([&] {
+            REQUIRE(t.tables.map(t.at(first, end - first), hpa{8 * GiB + first}, Kit::choices[1]));
+        });
+        CHECK(t.image.publications() == 2 + 1); // the new tables; entries 11 to 41
+        CHECK(t.flushes() == 41 / 8);           // of the lines 1 to 5
+        CHECK(t.needless_publications() == 0);
+    }
+    SECTION("a run of large pages between two tables that exist") {
+        theatre<Kit> t{when};
+        t.given(11 * 2 * MiB, 4 * KiB, 0x10'0000);
+        t.given(42 * 2 * MiB - 4 * KiB, 4 * KiB, 0x20'0000);
+        const std::uint64_t first = 12 * 2 * MiB - 8 * KiB; // in entry 11
+        const std::uint64_t end = 41 * 2 * MiB + 4 * KiB;   // in entry 41
+        t.expect_unchanged(11 * 2 * MiB);
+        for (const std::uint64_t at : {first, 12 * 2 * MiB, 40 * 2 * MiB, 41 * 2 * MiB}) {
+            t.expect(at, mapped(8 * GiB + at));
+        }
+        t.expect_unchanged(end);
+        t.expect_unchanged(42 * 2 * MiB - 4 * KiB);
+        t.watch([&] {
+            REQUIRE(t.tables.map(t.at(first, end - first), hpa{8 * GiB + first}, Kit::choices[1]));
+        });
+        CHECK(t.stores() == 2 + 29 + 1 + 3); // leaves, and the counts of three tables
+        CHECK(t.image.publications() == 3);
+        CHECK(t.flushes() == 1 + 5 + 1); // entries 12 to 40 lie in the lines 1 to 5
+        CHECK(t.needless_publications() == 0);
     }
     SECTION("small, large and small pages in one map, beside what exists") {
         theatre<Kit> t{when};
@@ -243,6 +350,7 @@ void maps(eviction when) {
             REQUIRE(!done);
             REQUIRE(done.error() == pt::error{pt::errc::already_mapped, base + 6 * MiB});
         });
+        CHECK(t.flushes() == 0);
     }
     SECTION("a map that runs out of frames changes nothing on its way") {
         theatre<Kit> t{when};
@@ -257,6 +365,7 @@ void maps(eviction when) {
             REQUIRE(!done);
             REQUIRE(done.error().code == pt::errc::out_of_frames);
         });
+        CHECK(t.flushes() == 0);
     }
 }
 
@@ -271,7 +380,7 @@ void unmaps(eviction when) {
     };
     SECTION("one page out of a page of 1 GiB") {
         theatre<Kit> t{when};
-        t.given(0, 1 * GiB, 3 * GiB);
+        t.given(0, 1 * GiB, 5 * GiB);
         const std::uint64_t hole = 300 * MiB + 36 * KiB;
         for (const std::uint64_t at : {std::uint64_t{0}, 2 * MiB, hole - 4 * KiB, hole + 4 * KiB,
                                        302 * MiB, 1 * GiB - 4 * KiB, 1 * GiB}) {
@@ -296,6 +405,39 @@ void unmaps(eviction when) {
         t.expect_unchanged(end);
         t.expect_unchanged(6 * MiB);
         unmap(t, first, end - first);
+        CHECK(t.needless_publications() == 0);
+    }
+    SECTION("runs of large pages are published once each, whatever lies between them") {
+        theatre<Kit> t{when};
+        const auto slot = [](std::uint64_t index) { return index * 2 * MiB; };
+        t.given(slot(8), slot(8), 2 * GiB);            // entries 8 to 15, and 16 is empty
+        t.given(slot(17), slot(7), 2 * GiB);           // 17 to 23
+        t.given(slot(24), 4 * KiB, 0x1000);            // 24 points to a table
+        t.given(slot(25), slot(8), 3 * GiB + slot(1)); // 25 to 32, of which 31 is cut
+        for (const std::uint64_t at :
+             {slot(8), slot(15), slot(17), slot(23), slot(24), slot(25), slot(30), slot(31)}) {
+            t.expect(at, nothing);
+        }
+        t.expect_unchanged(slot(16));
+        t.expect_unchanged(slot(31) + 4 * KiB);
+        t.expect_unchanged(slot(32));
+        unmap(t, slot(8), slot(31) + 4 * KiB - slot(8));
+        // 8 to 15; 17 to 23; 24; 25 to 30; the table that 31 is split into, its link, its leaf.
+        CHECK(t.image.publications() == 7);
+        CHECK(t.flushes() == 1 + 1 + 1 + 1 + 1);
+        CHECK(t.needless_publications() == 0);
+    }
+    SECTION("a long run of large pages flushes each of its lines once") {
+        theatre<Kit> t{when};
+        t.given(0, 1 * GiB - 2 * MiB, 2 * GiB); // entries 0 to 510
+        t.expect_unchanged(8 * MiB);
+        t.expect(10 * MiB, nothing); // entry 5
+        t.expect(1 * GiB - 6 * MiB, nothing);
+        t.expect_unchanged(1 * GiB - 4 * MiB);  // entry 510
+        unmap(t, 10 * MiB, 1 * GiB - 14 * MiB); // entries 5 to 509
+        CHECK(t.stores() == 505 + 1);
+        CHECK(t.image.publications() == 1);
+        CHECK(t.flushes() == 64);
         CHECK(t.needless_publications() == 0);
     }
     SECTION("the last page of all tables below the root") {

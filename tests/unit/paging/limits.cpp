@@ -122,6 +122,29 @@ TEMPLATE_TEST_CASE("nothing is mapped at the interrupt range of a device's addre
     CHECK(s.map(0xFEF0'0000, 0x1000, 0) == error{});
 }
 
+TEMPLATE_TEST_CASE("a device is not led to the interrupt range of the host either",
+                   "[paging][rule 19]", second_stage_kit<4>, second_stage_kit<3>) {
+    stage<TestType> s;
+    const error start{errc::reserved_address, 0xFEE0'0000};
+    CHECK(s.map(0, 0x1000, 0xFEE0'0000) == start);
+    CHECK(s.map(0, 0x2000, 0xFEDF'F000) == start);
+    CHECK(s.map(16 * GiB, 4 * GiB, 0) == start);
+    CHECK(s.map(16 * GiB, 64 * GiB, 1 * GiB) == start);
+    CHECK(s.map(0, 0x1000, 0xFEE5'6000) == error{errc::reserved_address, 0xFEE5'6000});
+    CHECK(s.map(0, 0x2000, 0xFEEF'F000) == error{errc::reserved_address, 0xFEEF'F000});
+    CHECK(s.map(0xFEE0'0000, 0x1000, 0xFEEF'F000) == start); // the input is looked at first
+    CHECK(s.memory.in_use() == 0);
+    CHECK(s.map(0, 0x1000, 0xFEDF'F000) == error{});
+    CHECK(s.map(0x1000, 0x1000, 0xFEF0'0000) == error{});
+    CHECK(s.map(0x2000, 0, 0xFEE0'0000) == error{}); // nothing is mapped there
+    CHECK(s.map(16 * GiB, 4 * GiB - 0x120'0000, 0) == error{});
+}
+
+TEST_CASE("a guest's processor may be led there, as a VMM sees fit", "[paging]") {
+    stage<ept_kit> s;
+    CHECK(s.map(0xFEE0'0000, 0x1000, 0xFEE0'0000) == error{});
+}
+
 TEST_CASE("a guest may have memory where devices have their interrupt range", "[paging]") {
     stage<ept_kit> s;
     CHECK(s.map(0xFEE0'0000, 0x1000, 0x1000) == error{});

@@ -12,7 +12,7 @@ using pt::pci::config_ports;
 using pt::pci::function_address;
 using pt::pci::port_answer;
 using pt::pci::port_claim;
-using pt::pci::width;
+using pt::width;
 
 namespace {
 

@@ -106,10 +106,10 @@ TEST_CASE("a function that is not ready is found, and its header is left alone",
 
 TEST_CASE("a bus where every function answers ends after 256", "[pci]") {
     struct crowd {
-        std::uint32_t read(function_address, std::uint16_t offset, pt::pci::width) {
+        std::uint32_t read(function_address, std::uint16_t offset, pt::width) {
             return offset == 0x0E ? 0x80 : 0x0001'8086;
         }
-        void write(function_address, std::uint16_t, pt::pci::width, std::uint32_t) {}
+        void write(function_address, std::uint16_t, pt::width, std::uint32_t) {}
     };
     unsigned count = 0;
     for (const auto found : scan_bus(crowd{}, 0xFF, 0xFFFF)) {

@@ -12,7 +12,7 @@
 namespace pci_fake {
 
 using pt::pci::function_address;
-using pt::pci::width;
+using pt::width;
 
 /// One function: per byte what it holds, which bits a write changes, which bits a written 1 clears.
 struct function {

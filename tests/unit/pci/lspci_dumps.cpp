@@ -19,7 +19,7 @@
 #include <vector>
 
 using pt::pci::function_address;
-using pt::pci::width;
+using pt::width;
 
 namespace {
 
@@ -48,7 +48,7 @@ struct dump_config {
         const auto found = functions->find(address);
         const unsigned count = static_cast<unsigned>(size);
         if (found == functions->end() || offset + count > found->second.bytes.size()) {
-            return pt::pci::all_ones(size);
+            return pt::all_ones(size);
         }
         std::uint32_t value = 0;
         for (unsigned i = 0; i < count; ++i) {

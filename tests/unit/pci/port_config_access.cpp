@@ -15,7 +15,7 @@
 using pt::io_port;
 using pt::pci::function_address;
 using pt::pci::port_config_access;
-using pt::pci::width;
+using pt::width;
 
 namespace {
 

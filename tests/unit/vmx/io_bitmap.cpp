@@ -19,6 +19,7 @@ using pt::errc;
 using pt::error;
 using pt::io_port;
 using pt::range;
+using pt::width;
 using pt::vmx::io_bitmap;
 
 struct pages {
@@ -54,9 +55,9 @@ range<io_port> ports(std::uint32_t first, std::uint32_t size) {
 unsigned disagreements(const io_bitmap& bitmap, const slow_bitmap& model) {
     unsigned count = 0;
     for (std::uint32_t port = 0; port != 0x10000; ++port) {
-        for (const unsigned width : {1U, 2U, 4U}) {
-            count += bitmap.exits(io_port{static_cast<std::uint16_t>(port)}, width) !=
-                     model.exits(port, width);
+        for (const width size : {width::byte, width::word, width::dword}) {
+            count += bitmap.exits(io_port{static_cast<std::uint16_t>(port)}, size) !=
+                     model.exits(port, pt::size_of(size));
         }
     }
     return count;
@@ -97,25 +98,28 @@ TEST_CASE("an access exits if any port that it touches is closed, and always pas
         std::uint64_t b[io_bitmap::words_per_page]{};
         io_bitmap bitmap{a, b};
         bool good = bitmap.open({io_port{0xC000}, 3}).has_value();
-        good = good && !bitmap.exits(io_port{0xC000}, 1) && !bitmap.exits(io_port{0xC000}, 2);
-        good = good && bitmap.exits(io_port{0xC000}, 4); // 0xC003 is closed
-        good = good && bitmap.exits(io_port{0xBFFF}, 2) && bitmap.exits(io_port{0xC002}, 2);
-        good = good && !bitmap.exits(io_port{0xC002}, 1);
+        good = good && !bitmap.exits(io_port{0xC000}, width::byte) &&
+               !bitmap.exits(io_port{0xC000}, width::word);
+        good = good && bitmap.exits(io_port{0xC000}, width::dword); // 0xC003 is closed
+        good = good && bitmap.exits(io_port{0xBFFF}, width::word) &&
+               bitmap.exits(io_port{0xC002}, width::word);
+        good = good && !bitmap.exits(io_port{0xC002}, width::byte);
 
         good = good && bitmap.open({io_port{0xFFFC}, 4}).has_value() &&
                bitmap.open({io_port{0}, 16}).has_value();
-        good = good && !bitmap.exits(io_port{0xFFFC}, 4) && !bitmap.exits(io_port{0xFFFE}, 2);
-        good = good && !bitmap.exits(io_port{0xFFFF}, 1);
-        good = good && bitmap.exits(io_port{0xFFFF}, 2) &&
-               bitmap.exits(io_port{0xFFFD}, 4); // wraps into open ports
-        good = good && bitmap.exits(io_port{0xFFFF}, 4) && bitmap.exits(io_port{0xFFFE}, 4);
+        good = good && !bitmap.exits(io_port{0xFFFC}, width::dword) &&
+               !bitmap.exits(io_port{0xFFFE}, width::word);
+        good = good && !bitmap.exits(io_port{0xFFFF}, width::byte);
+        good = good && bitmap.exits(io_port{0xFFFF}, width::word) &&
+               bitmap.exits(io_port{0xFFFD}, width::dword); // wraps into open ports
+        good = good && bitmap.exits(io_port{0xFFFF}, width::dword) &&
+               bitmap.exits(io_port{0xFFFE}, width::dword);
 
         good = good && bitmap.open({io_port{0x7FFE}, 4}).has_value() &&
-               !bitmap.exits(io_port{0x7FFE}, 4); // A and B
-        good = good && !bitmap.exits(io_port{0xF}, 1) && bitmap.exits(io_port{0xF}, 2);
-        // Widths that no IN or OUT has.
-        return good && bitmap.exits(io_port{0}, 0) && bitmap.exits(io_port{0}, 3) &&
-               bitmap.exits(io_port{0}, 8) && bitmap.exits(io_port{0}, ~0U);
+               !bitmap.exits(io_port{0x7FFE}, width::dword); // A and B
+        good = good && !bitmap.exits(io_port{0xF}, width::byte) &&
+               bitmap.exits(io_port{0xF}, width::word);
+        return good;
     };
     static_assert(check());
     REQUIRE(check());
@@ -144,10 +148,11 @@ TEST_CASE("ports 0xCF8..0xCFF never open, and a range with one of them opens not
                bitmap.open({io_port{0xD00}, 8}).has_value();
         good = good && bitmap.open({io_port{0xCF9}, 0}).has_value();
         for (std::uint16_t port = 0xCF8; port != 0xD00; ++port) {
-            good = good && bitmap.exits(io_port{port}, 1);
+            good = good && bitmap.exits(io_port{port}, width::byte);
         }
-        return good && !bitmap.exits(io_port{0xCF7}, 1) && bitmap.exits(io_port{0xCF7}, 2) &&
-               !bitmap.exits(io_port{0xD00}, 4);
+        return good && !bitmap.exits(io_port{0xCF7}, width::byte) &&
+               bitmap.exits(io_port{0xCF7}, width::word) &&
+               !bitmap.exits(io_port{0xD00}, width::dword);
     };
     static_assert(check());
     REQUIRE(check());
@@ -183,9 +188,9 @@ TEST_CASE("random ranges of all sizes: each decision is that of the slow model",
         for (std::uint32_t near = 0; near != 8; ++near) {
             const std::uint32_t port =
                 ((near < 4 ? first : first + count) + near % 4 + 0x10000 - 2) % 0x10000;
-            for (const unsigned width : {1U, 2U, 4U}) {
-                wrong_decisions += bitmap.exits(io_port{static_cast<std::uint16_t>(port)}, width) !=
-                                   model.exits(port, width);
+            for (const width wide : {width::byte, width::word, width::dword}) {
+                wrong_decisions += bitmap.exits(io_port{static_cast<std::uint16_t>(port)}, wide) !=
+                                   model.exits(port, pt::size_of(wide));
             }
         }
         if (step % 1000 == 0) {

@@ -21,6 +21,7 @@ using pt::errc;
 using pt::error;
 using pt::io_port;
 using pt::range;
+using pt::width;
 using pt::vmx::io_bitmap;
 using pt::vmx::kept_ports;
 using pt::vmx::port_owner;
@@ -43,10 +44,12 @@ TEST_CASE("a port stays open while one owner keeps it", "[vmx][rule 22]") {
         const range<io_port> high{io_port{0xC010}, 32};
         bool good = bitmap.open(nic, low).has_value() && bitmap.open(disk, high).has_value();
         good = good && bitmap.close(nic, low).has_value();
-        good = good && bitmap.exits(io_port{0xC00F}, 1) && !bitmap.exits(io_port{0xC010}, 4);
-        good = good && !bitmap.exits(io_port{0xC02C}, 4);
-        good = good && bitmap.close(disk, high).has_value() && bitmap.exits(io_port{0xC010}, 1);
-        return good && bitmap.exits(io_port{0xC02F}, 1);
+        good = good && bitmap.exits(io_port{0xC00F}, width::byte) &&
+               !bitmap.exits(io_port{0xC010}, width::dword);
+        good = good && !bitmap.exits(io_port{0xC02C}, width::dword);
+        good = good && bitmap.close(disk, high).has_value() &&
+               bitmap.exits(io_port{0xC010}, width::byte);
+        return good && bitmap.exits(io_port{0xC02F}, width::byte);
     };
     static_assert(check());
     REQUIRE(check());
@@ -62,8 +65,10 @@ TEST_CASE("nobody closes what another owner keeps, and each open needs its close
         bool good = bitmap.open(nic, bar).has_value() && bitmap.open(nic, bar).has_value();
         good = good && bitmap.close(disk, bar) == error{errc::absent, 0xC000};
         good = good && bitmap.close(nic, {io_port{0xC000}, 16}) == error{errc::absent, 0xC000};
-        good = good && bitmap.close(nic, bar).has_value() && !bitmap.exits(io_port{0xC000}, 4);
-        good = good && bitmap.close(nic, bar).has_value() && bitmap.exits(io_port{0xC000}, 4);
+        good = good && bitmap.close(nic, bar).has_value() &&
+               !bitmap.exits(io_port{0xC000}, width::dword);
+        good = good && bitmap.close(nic, bar).has_value() &&
+               bitmap.exits(io_port{0xC000}, width::dword);
         return good && bitmap.close(nic, bar) == error{errc::absent, 0xC000};
     };
     static_assert(check());
@@ -77,15 +82,16 @@ TEST_CASE("without a free slot, or with a protected port, an open changes nothin
         kept_ports slots[2]{{disk, {io_port{1}, 1}},
                             {nic, {io_port{2}, 2}}}; // what the memory held before
         shared_io_bitmap bitmap{io_bitmap{memory.a, memory.b}, slots, 2};
-        bool good = bitmap.exits(io_port{1}, 1);
+        bool good = bitmap.exits(io_port{1}, width::byte);
         good = good && bitmap.open(nic, {io_port{0}, 0x1'0000}) == error{errc::refused, 0xCF8};
         good = good && bitmap.open(nic, {io_port{0xC000}, 8}).has_value();
         good = good && bitmap.open(nic, {io_port{0xC000}, 0}).has_value(); // nothing takes no slot
         good = good && bitmap.open(disk, {io_port{0xFFFF}, 1}).has_value();
         good = good && bitmap.open(disk, {io_port{0xD000}, 8}) == error{errc::busy, 0xD000};
-        good = good && bitmap.exits(io_port{0xD000}, 1);
+        good = good && bitmap.exits(io_port{0xD000}, width::byte);
         bitmap.close_all(nic);
-        good = good && bitmap.exits(io_port{0xC000}, 1) && !bitmap.exits(io_port{0xFFFF}, 1);
+        good = good && bitmap.exits(io_port{0xC000}, width::byte) &&
+               !bitmap.exits(io_port{0xFFFF}, width::byte);
         good = good && bitmap.open(disk, {io_port{0xD000}, 8}).has_value();
 
         // No slots at all.
@@ -153,7 +159,7 @@ TEST_CASE("random owners and overlapping ranges: open exactly where the count is
         }
         for (std::uint32_t offset = 0xFE00; offset != 0x10300; ++offset) {
             const auto port = static_cast<std::uint16_t>(offset);
-            wrong += bitmap.exits(io_port{port}, 1) != (keepers[port] == 0);
+            wrong += bitmap.exits(io_port{port}, width::byte) != (keepers[port] == 0);
         }
     }
     REQUIRE(wrong == 0);

@@ -87,7 +87,8 @@ TEST_CASE("what the old root had cached is gone with the new root", "[vtd][rule 
     REQUIRE((ticket && ticket->empty()));
     auto old_root = root_table::create({machine.get()}, {machine.get()});
     REQUIRE(old_root->attach(
-        {0, 0, 5, 0}, pt::vtd::context_entry::translated(domain.root().value(), 4, 7), unit));
+        {0, 0, 5, 0}, pt::vtd::context_entry::translated(domain.root().value(), domain.format(), 7),
+        unit));
     REQUIRE(unit.set_root_table(old_root->root()));
     REQUIRE(unit.enable_translation());
     REQUIRE(machine->dma(0x28, 0x1004, true).to == 0x10'0004);
@@ -217,6 +218,76 @@ TEST_CASE("a unit is taken over only where its registers make sense", "[vtd][hos
     CHECK(take(0x10, qemu_cap, (qemu_ecap & ~std::uint64_t{0x3FF00}) | 0x300) == malformed);
 }
 
+TEST_CASE("registers that lie over each other, over the fixed ones or outside are refused",
+          "[vtd][hostile][rule 16]") {
+    const auto machine = std::make_unique<hardware>();
+    for (std::uint64_t records = 0; records < 0x40; ++records) {      // FRO
+        for (const std::uint64_t more : {0U, 1U, 3U, 0x1FU, 0xFFU}) { // NFR
+            for (std::uint64_t iotlb = 0; iotlb < 0x48; ++iotlb) {    // IRO
+                machine->cap =
+                    (qemu_cap & ~(std::uint64_t{0x3FF} << 24 | std::uint64_t{0xFF} << 40)) |
+                    records << 24 | more << 40;
+                machine->ecap = (qemu_ecap & ~std::uint64_t{0x3FF00}) | iotlb << 8;
+                // The same in bytes, one by one: who lies where?
+                constexpr std::uint64_t window = 0x420;
+                const auto in_records = [&](std::uint64_t byte) {
+                    return byte >= records * 16 && byte < (records + more + 1) * 16;
+                };
+                const auto in_iotlb = [&](std::uint64_t byte) {
+                    return byte >= iotlb * 16 && byte < iotlb * 16 + 16;
+                };
+                bool fits = true;
+                for (std::uint64_t byte = 0; byte < 0x2000; ++byte) {
+                    const bool fixed = byte < FSTS + 4;
+                    fits = fits && int{fixed} + in_records(byte) + in_iotlb(byte) <= 1 &&
+                           (byte < window || (!in_records(byte) && !in_iotlb(byte)));
+                }
+                const auto unit =
+                    unit_of<hardware>::attach({machine.get()}, window, {machine.get()});
+                if (unit.has_value() != fits ||
+                    (!unit && unit.error() != error{errc::malformed, CAP})) {
+                    FAIL("FRO " << records << ", NFR " << more << ", IRO " << iotlb);
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("without a root table, translation is not enabled", "[vtd][rule 12][rule 13]") {
+    const error refused{errc::refused, GSTS};
+    SECTION("after reset") {
+        constexpr auto works = [] {
+            hardware machine;
+            machine.gsts = IRE | CFI; // what firmware may have on is nothing of the kind
+            auto unit = driver(machine);
+            const bool said = unit.enable_translation() == error{errc::refused, GSTS};
+            return said && machine.events == 0 && machine.gsts == (IRE | CFI) &&
+                   machine.violations == 0;
+        };
+        static_assert(works());
+        REQUIRE(works());
+    }
+    SECTION("while the unit has not taken the root table") {
+        const auto machine = std::make_unique<hardware>();
+        auto unit = driver(*machine);
+        machine->stall_at = 1;
+        REQUIRE(unit.set_root_table(hpa{0x2000}) == error{errc::time_out, GSTS});
+        machine->forget_journal();
+        CHECK(unit.enable_translation() == refused);
+        CHECK(machine->events == 0);
+        machine->recover();
+        REQUIRE(unit.set_root_table(hpa{0x2000}));
+        CHECK(unit.enable_translation());
+        CHECK(machine->gsts == (TE | SRTP));
+        CHECK(machine->violation == nullptr);
+    }
+    SECTION("turning it off needs none") {
+        const auto machine = std::make_unique<hardware>();
+        auto unit = driver(*machine);
+        CHECK(unit.disable_translation());
+    }
+}
+
 TEST_CASE("every CAP and ECAP bit flipped: taken over or an error, and no access outside",
           "[vtd][hostile]") {
     for (unsigned bit = 0; bit < 128; ++bit) {
@@ -284,10 +355,10 @@ TEST_CASE("limits: what SAGAW, MGAW and the page sizes allow", "[vtd][rule 17]")
         CHECK(with(none | std::uint64_t{2} << 34).limits(4, 39)->largest_page == size_4k);
     }
     SECTION("the rest is taken over") {
-        CHECK_FALSE(with(qemu_cap).limits(4, 39)->caching_mode);
-        CHECK(with(qemu_cap | cap_cm).limits(4, 39)->caching_mode);
+        CHECK_FALSE(with(qemu_cap).limits(4, 39)->stale_when_mapped);
+        CHECK(with(qemu_cap | cap_cm).limits(4, 39)->stale_when_mapped);
         // A write buffer has to be flushed after map() as well.
-        CHECK(with(qemu_cap | cap_rwbf).limits(4, 39)->caching_mode);
+        CHECK(with(qemu_cap | cap_rwbf).limits(4, 39)->stale_when_mapped);
         CHECK_FALSE(with(qemu_cap).limits(4, 39)->snoop_control);
         CHECK(with(qemu_cap, qemu_ecap | 0x80).limits(4, 39)->snoop_control);
     }

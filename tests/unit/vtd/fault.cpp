@@ -86,21 +86,22 @@ TEST_CASE("the manual's reasons, each provoked", "[vtd]") {
     domain_of<hardware> domain{{machine.get()}, format_of(*machine), {machine.get()}};
     invalidator_of<hardware> invalidator{unit, 7};
     auto root = std::move(*root_table_of<hardware>::create({machine.get()}, {machine.get()}));
-    // 4 KiB read-only at 0x1000, write-only at 0x2000, and the interrupt range as output at 0x3000.
+    // 4 KiB read-only at 0x1000, write-only at 0x2000.
     struct {
         std::uint64_t from, to;
         bool read, write;
     } const pages[] = {{0x1000, 0x10'0000, true, false},
                        {0x2000, 0x20'0000, false, true},
-                       {0x3000, 0xFEE0'1000, true, true},
+                       {0x3000, 0x40'0000, true, true},
                        {0x4000'0000, 0x30'0000, true, true}};
     for (const auto& page : pages) {
         auto ticket = domain.map({iova{page.from}, 0x1000}, hpa{page.to},
                                  {.read = page.read, .write = page.write, .snoop = false});
         REQUIRE(ticket->redeem(invalidator));
     }
-    REQUIRE(root.attach({0, 0, 5, 0},
-                        pt::vtd::context_entry::translated(domain.root().value(), 4, 7), unit));
+    REQUIRE(root.attach(
+        {0, 0, 5, 0}, pt::vtd::context_entry::translated(domain.root().value(), domain.format(), 7),
+        unit));
     REQUIRE(unit.set_root_table(root.root()));
     REQUIRE(unit.enable_translation());
 
@@ -164,7 +165,8 @@ TEST_CASE("the manual's reasons, each provoked", "[vtd]") {
          [&] { expect(0x28, 0x1000, false, table_entry_reserved_bits); });
     with(level1 + 8, at(level1 + 8) | 0x800, // snoop without snoop control
          [&] { expect(0x28, 0x1000, false, table_entry_reserved_bits); });
-    expect(0x28, 0x3000, false, output_in_interrupt_range);
+    with(level1 + 3 * 8, 0xFEE0'1003, // map() refuses it
+         [&] { expect(0x28, 0x3000, false, output_in_interrupt_range); });
     CHECK(machine->dma(0x28, 0x4000'0008, true).to == 0x30'0008);
     REQUIRE(unit.set_root_table(hpa{0x1000}));
     expect(0x28, 0x1000, false, root_table_access_error);
@@ -230,6 +232,19 @@ TEST_CASE("faults stay in order when new ones come between", "[vtd][rule 16]") {
     }
     CHECK(unit.take_fault() == error{errc::absent, FSTS});
     CHECK_FALSE(unit.take_fault_overflow());
+}
+
+TEST_CASE("a unit that moves takes along which fault is next", "[vtd][rule 16]") {
+    recorder r{4};
+    auto first = r.unit();
+    r.faults(4);
+    CHECK(first.take_fault().value().page == iova{0x1000});
+    r.faults(1); // fault 5 goes into record 0, where the index in FSTS still is
+    auto second = std::move(first);
+    for (std::uint64_t expected = 2; expected < 6; ++expected) {
+        CHECK(second.take_fault().value().page == iova{expected << 12});
+    }
+    CHECK(second.take_fault() == error{errc::absent, FSTS});
 }
 
 TEST_CASE("a driver that comes late starts at the oldest fault", "[vtd][rule 16]") {

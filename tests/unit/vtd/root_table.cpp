@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+#include "../../paging_model/contract.hpp"
 #include "../../vtd_model/rig.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -55,7 +56,7 @@ struct scene {
         machine.forget_journal();
     }
     constexpr context_entry entry() {
-        return context_entry::translated(domain.root().value(), 4, 7);
+        return context_entry::translated(domain.root().value(), domain.format(), 7);
     }
     /// Everything goes home; whether that is all.
     constexpr bool leave() {
@@ -184,11 +185,191 @@ TEST_CASE("what cannot be attached changes nothing", "[vtd]") {
     machine->limit = 16;
     REQUIRE(s.root.attach(nic, s.entry(), s.unit));
     machine->forget_journal();
-    context_entry other = context_entry::translated(hpa{0x5000}, 3, 9);
+    context_entry other = context_entry::translated(hpa{0x5000}, format_of(*machine, 3), 9);
     CHECK(s.root.attach(nic, other, s.unit) == error{errc::already_mapped, nic_id});
     CHECK(machine->events == 0);
     CHECK(s.root.entry(nic) == s.entry());
     CHECK(s.leave());
+}
+
+TEST_CASE("an entry that the unit cannot take changes nothing and costs no frame",
+          "[vtd][rule 15][rule 17]") {
+    // Lacks 5 levels, pass-through and device TLBs, and has 256 domain ids.
+    constexpr std::uint64_t cap = (qemu_cap & ~std::uint64_t{7}) | 2;
+    constexpr std::uint64_t ecap = qemu_ecap & ~std::uint64_t{0x44};
+    constexpr auto attached = [](std::uint64_t more_cap, std::uint64_t more_ecap,
+                                 function_address who, std::uint64_t low_bits, unsigned width,
+                                 std::uint16_t domain_id) {
+        hardware machine;
+        machine.cap = cap | more_cap;
+        machine.ecap = ecap | more_ecap;
+        scene s{machine};
+        machine.forget_journal();
+        const std::size_t held = machine.in_use;
+        const context_entry entry{
+            context_entry_low{s.domain.root().value().raw | low_bits},
+            pt::vtd::context_entry_high{std::uint64_t{domain_id} << 8 | width}};
+        const auto done = s.root.attach(who, entry, s.unit);
+        const bool untouched =
+            machine.events == 0 && machine.in_use == held && s.root.entry(who) == context_entry{};
+        if (!s.leave() || untouched == done.has_value()) {
+            return error{errc::none, 1}; // no error that anybody expects
+        }
+        if (done) {
+            return error{};
+        }
+        // Where an entry is named, it is the one that was given.
+        return done.error().code == errc::not_supported
+                   ? error{errc::not_supported, done.error().where == entry.low.raw}
+                   : done.error();
+    };
+    constexpr error good{};
+    constexpr error not_supported{errc::not_supported, true};
+    constexpr std::uint64_t translate = 0x1;
+    constexpr std::uint64_t device_tlb = 0x5;
+    constexpr std::uint64_t pass_through = 0x9;
+    constexpr std::uint64_t reserved = 0xD;
+
+    static_assert(attached(0, 0, nic, translate, 2, 7) == good);
+    static_assert(attached(0, 0, nic, translate, 3, 7) == not_supported);
+    CHECK(attached(0, 0, nic, translate, 2, 7) == good);
+    // In another segment the unit has no say: a function with the same source id is not this one.
+    CHECK(attached(0, 0, {1, 1, 5, 2}, translate, 2, 7) == error{errc::absent, 1});
+    CHECK(attached(0, 0, {0xFFFF, 1, 5, 2}, translate, 2, 7) == error{errc::absent, 0xFFFF});
+    CHECK(attached(0, 0, nic, translate, 2, 255) == good);
+    CHECK(attached(0, 0, nic, translate, 2, 256) == error{errc::out_of_range, 256});
+    CHECK(attached(0, 0, nic, translate, 2, 0xFFFF) == error{errc::out_of_range, 0xFFFF});
+    CHECK(attached(0, 0, nic, translate, 2, 0) == good);
+    CHECK(attached(cap_cm, 0, nic, translate, 2, 0) == error{errc::out_of_range, 0});
+    CHECK(attached(cap_cm, 0, nic, translate, 2, 1) == good);
+    CHECK(attached(0, 0, nic, translate, 1, 7) == good);
+    for (const unsigned width : {0U, 3U, 4U, 5U, 6U, 7U}) {
+        CHECK(attached(0, 0, nic, translate, width, 7) == not_supported);
+    }
+    CHECK(attached(0x0800, 0, nic, translate, 3, 7) == good);          // SAGAW has bit 3
+    CHECK(attached(0x1100, 0, nic, translate, 0, 7) == not_supported); // 2 and 6 levels are not
+    CHECK(attached(0x1100, 0, nic, translate, 4, 7) == not_supported); // ours even there
+    CHECK(attached(0, 0, nic, device_tlb, 2, 7) == not_supported);
+    CHECK(attached(0, 0x04, nic, device_tlb, 2, 7) == good);
+    CHECK(attached(0, 0, nic, pass_through, 2, 7) == not_supported);
+    CHECK(attached(0, 0x40, nic, pass_through, 2, 7) == good);
+    CHECK(attached(0, 0x40, nic, pass_through, 1, 7) == not_supported); // not the largest
+    CHECK(attached(0, 0x44, nic, reserved, 2, 7) == not_supported);
+}
+
+TEST_CASE("a unit accepts what the hardware would take, and nothing else", "[vtd][rule 17]") {
+    using pt::vtd::context_entry_high;
+    const auto hardware_takes = [](fake_unit<3>& machine, unit_of<fake_unit<3>>& unit,
+                                   context_entry entry) {
+        machine.published[512 + 2 * 0x28] = entry.low.raw;
+        machine.published[512 + 2 * 0x28 + 1] = entry.high.raw;
+        REQUIRE(unit.invalidate_context());
+        REQUIRE(unit.invalidate_iotlb());
+        machine.violation = nullptr;
+        machine.violations = 0;
+        return machine.dma(0x28, 0x1000, false).reason != 0x3 && machine.violations == 0;
+    };
+    unsigned taken = 0;
+    unsigned refused = 0;
+    for (std::uint64_t sagaw = 2; sagaw < 16; sagaw += 2) {
+        for (const std::uint64_t nd : {0U, 2U, 6U, 7U}) {
+            for (unsigned bits = 0; bits < 8; ++bits) {
+                const auto machine = std::make_unique<fake_unit<3>>();
+                machine->cap = (qemu_cap & ~std::uint64_t{0x1F07}) | sagaw << 8 | nd |
+                               ((bits & 1) != 0 ? cap_cm : 0);
+                machine->ecap = (qemu_ecap & ~std::uint64_t{0x44}) |
+                                ((bits & 2) != 0 ? 0x40U : 0U) | ((bits & 4) != 0 ? 0x04U : 0U);
+                // A root, a context table and an empty second-stage table, put there by hand.
+                constexpr std::uint64_t base = fake_unit<3>::base;
+                for (std::size_t i = 0; i < std::size_t{3} * 512; ++i) {
+                    machine->published[i] = 0;
+                }
+                machine->published[0] = (base + 0x1000) | 1;
+                machine->used[0] = machine->used[1] = machine->used[2] = true;
+                auto unit = driver(*machine);
+                REQUIRE(unit.set_root_table(hpa{base}));
+                REQUIRE(unit.enable_translation());
+                for (unsigned type = 0; type < 4; ++type) {
+                    for (unsigned width = 0; width < 8; ++width) {
+                        for (const unsigned id : {0U, 1U, 15U, 16U, 255U, 256U, 0xFFFFU}) {
+                            const context_entry entry{
+                                context_entry_low{(base + 0x2000) | type << 2 | 1},
+                                context_entry_high{std::uint64_t{id} << 8 | width}};
+                            const bool said = unit.accepts({0, 0, 5, 0}, entry).has_value();
+                            if (said != hardware_takes(*machine, unit, entry)) {
+                                FAIL("CAP " << machine->cap << ", ECAP " << machine->ecap
+                                            << ", entry " << entry.low.raw << " "
+                                            << entry.high.raw);
+                            }
+                            ++(said ? taken : refused);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    CHECK(taken > 1000);
+    CHECK(refused > 1000);
+}
+
+/// docs/policies/context_invalidator.md: all units of a root table.
+template <class Unit>
+struct all_of {
+    Unit* first;
+    std::size_t count;
+
+    template <class F>
+    constexpr pt::result<void> each(F f) {
+        for (std::size_t i = 0; i < count; ++i) {
+            if (const pt::result<void> done = f(first[i]); !done) {
+                return done;
+            }
+        }
+        return {};
+    }
+    constexpr pt::result<void> accepts(function_address function, context_entry entry) {
+        return each([&](Unit& u) { return u.accepts(function, entry); });
+    }
+    constexpr pt::result<void> invalidate_context() {
+        return each([](Unit& u) { return u.invalidate_context(); });
+    }
+    constexpr pt::result<void> invalidate_context(std::uint16_t source_id,
+                                                  std::uint16_t domain_id) {
+        return each([&](Unit& u) { return u.invalidate_context(source_id, domain_id); });
+    }
+    constexpr pt::result<void> invalidate_iotlb() {
+        return each([](Unit& u) { return u.invalidate_iotlb(); });
+    }
+    constexpr pt::result<void> invalidate_iotlb(std::uint16_t domain_id) {
+        return each([&](Unit& u) { return u.invalidate_iotlb(domain_id); });
+    }
+};
+
+TEST_CASE("a root table of several units takes what all of them take", "[vtd][rule 17]") {
+    const auto machine = std::make_unique<hardware>();
+    const auto weaker = std::make_unique<hardware>();
+    weaker->cap = (qemu_cap & ~std::uint64_t{0x1F07}) | 0x0200; // 3 levels, 16 domain ids
+    unit_of<hardware> units[] = {driver(*machine), driver(*weaker)};
+    all_of<unit_of<hardware>> both{units, 2};
+    auto root = root_table::create({machine.get()}, {machine.get()});
+    const hpa somewhere{0x5000};
+    const auto three = [&](std::uint16_t domain_id) {
+        return context_entry::translated(somewhere, format_of(*weaker, 3), domain_id);
+    };
+    const auto four = context_entry::translated(somewhere, format_of(*machine, 4), 7);
+    REQUIRE(units[0].accepts(nic, four));
+    REQUIRE(units[0].accepts(nic, three(16)));
+    machine->forget_journal();
+    CHECK(root->attach(nic, four, both) == error{errc::not_supported, four.low.raw});
+    CHECK(root->attach(nic, three(16), both) == error{errc::out_of_range, 16});
+    CHECK(machine->events == 0);
+    REQUIRE(root->attach(nic, three(15), both));
+    CHECK((machine->orders == 2 && weaker->orders == 2)); // both were told
+    REQUIRE(root->detach(nic, both));
+    CHECK((machine->orders == 4 && weaker->orders == 4));
+    CHECK(root->retire(both));
+    CHECK(machine->in_use == 0);
+    CHECK((machine->violation == nullptr && weaker->violation == nullptr));
 }
 
 TEST_CASE("functions and domains do not see each other", "[vtd]") {
@@ -201,7 +382,8 @@ TEST_CASE("functions and domains do not see each other", "[vtd]") {
                              {.read = true, .write = false, .snoop = false});
     REQUIRE(ticket->redeem(second_invalidator));
     REQUIRE(s.root.attach({0, 0, 0, 0}, s.entry(), s.unit));
-    REQUIRE(s.root.attach({0, 255, 31, 7}, context_entry::translated(second.root().value(), 3, 8),
+    REQUIRE(s.root.attach({0, 255, 31, 7},
+                          context_entry::translated(second.root().value(), second.format(), 8),
                           s.unit));
     CHECK(machine->dma(0x0000, 0x1FFF, true).to == 0x10'0FFF);
     CHECK(machine->dma(0xFFFF, 0x1FFF, false).to == 0x20'0FFF);
@@ -374,6 +556,75 @@ TEST_CASE("a root table needs one frame, says so, and moves", "[vtd]") {
     CHECK(moved.retire(unit));
     CHECK(machine->in_use == 0);
     CHECK(machine->violation == nullptr);
+}
+
+TEST_CASE("a unit that never answers costs its tables, and nothing else", "[vtd][hostile]") {
+    constexpr auto works = [] {
+        hardware machine;
+        scene s{machine};
+        bool ok = s.ready && s.root.attach(nic, s.entry(), s.unit);
+        const std::size_t held = machine.in_use;
+        machine.gone = true;
+        ok = ok && s.root.retire(s.unit) == error{errc::absent, GSTS} && machine.in_use == held;
+        s.root.leak();
+        auto owed = s.domain.retire();
+        ok = ok && owed.redeem(s.invalidator) == error{errc::absent, GSTS};
+        owed.leak();
+        // Hardware may walk them still: not one has come home, and root and domain may go away.
+        return ok && machine.in_use == held && machine.violations == 0;
+    };
+    static_assert(works());
+    REQUIRE(works());
+}
+
+TEST_CASE("a root table is not used after it was retired, leaked or moved, nor dropped before",
+          "[vtd][contract]") {
+    using paging_model::breaks_contract;
+    const auto machine = std::make_unique<hardware>();
+    auto unit = driver(*machine);
+    const context_entry entry = context_entry::translated(hpa{0x5000}, format_of(*machine), 7);
+    const auto with_table = [&](auto use) {
+        return breaks_contract([&] {
+            auto root = root_table::create({machine.get()}, {machine.get()});
+            use(*root);
+        });
+    };
+    const auto retired = [&](root_table& root) { return root.retire(unit).has_value(); };
+    const auto leaked = [](root_table& root) {
+        root.leak();
+        return true;
+    };
+    const auto moved = [&](root_table& root) {
+        root_table other = std::move(root);
+        return other.retire(unit).has_value();
+    };
+    CHECK(with_table([](root_table&) {})); // dropped
+    const auto check = [&](auto end) {
+        CHECK_FALSE(with_table([&](root_table& root) { (void)end(root); }));
+        CHECK_FALSE(with_table([&](root_table& root) {
+            (void)end(root);
+            (void)retired(root); // says so, and does nothing
+        }));
+        CHECK(with_table([&](root_table& root) {
+            (void)end(root);
+            (void)root.root();
+        }));
+        CHECK(with_table([&](root_table& root) {
+            (void)end(root);
+            (void)root.attach(nic, entry, unit).has_value();
+        }));
+        CHECK(with_table([&](root_table& root) {
+            (void)end(root);
+            (void)root.detach(nic, unit).has_value();
+        }));
+        CHECK(with_table([&](root_table& root) {
+            (void)end(root);
+            (void)root.entry(nic);
+        }));
+    };
+    check(retired);
+    check(leaked);
+    check(moved);
 }
 
 } // namespace

@@ -38,10 +38,11 @@ struct scene {
 
     explicit constexpr scene(Hardware& hardware_model, unsigned levels = 4)
         : machine{hardware_model}, domain{{&machine}, format_of(machine, levels), {&machine}} {
-        ready =
-            unit.set_root_table(root.root()) && unit.enable_translation() &&
-            root.attach({0, 0, 5, 0},
-                        pt::vtd::context_entry::translated(domain.root().value(), levels, 7), unit);
+        ready = unit.set_root_table(root.root()) && unit.enable_translation() &&
+                root.attach(
+                    {0, 0, 5, 0},
+                    pt::vtd::context_entry::translated(domain.root().value(), domain.format(), 7),
+                    unit);
     }
     constexpr bool map(std::uint64_t from, std::uint64_t size, std::uint64_t to) {
         auto ticket = domain.map({iova{from}, size}, hpa{to}, read_write);
@@ -317,10 +318,14 @@ TEST_CASE("nothing is ever mapped in the interrupt range", "[vtd][rule 19]") {
     const auto machine = std::make_unique<fake_unit<48>>();
     scene s{*machine};
     REQUIRE(s.ready);
+    machine->forget_journal();
     CHECK(s.domain.map({iova{0xFEE0'0000}, 0x1000}, hpa{0}, read_write).error() ==
           error{errc::reserved_address, 0xFEE0'0000});
     CHECK(s.domain.map({iova{0}, 4 * GiB}, hpa{0}, read_write).error() ==
           error{errc::reserved_address, 0xFEE0'0000});
+    CHECK(s.domain.map({iova{0xFEEF'F000}, 0x2000}, hpa{0}, read_write).error() ==
+          error{errc::reserved_address, 0xFEEF'F000});
+    CHECK(machine->events == 0);
     REQUIRE(s.map(0xFED0'0000, 0x10'0000, 0x10'0000));
     REQUIRE(s.map(0xFEF0'0000, 0x10'0000, 0x40'0000));
     CHECK(machine->dma(nic, 0xFEE0'0000, true).interrupt);
@@ -328,6 +333,127 @@ TEST_CASE("nothing is ever mapped in the interrupt range", "[vtd][rule 19]") {
     CHECK(machine->dma(nic, 0xFEDF'FFFF, true).to == 0x1F'FFFF);
     CHECK(machine->dma(nic, 0xFEF0'0000, true).to == 0x40'0000);
     CHECK(s.leave());
+}
+
+TEST_CASE("nothing is ever mapped to the interrupt range", "[vtd][rule 19]") {
+    constexpr auto works = [] {
+        fake_unit<16> machine;
+        scene s{machine};
+        machine.forget_journal();
+        const auto refused = [&](std::uint64_t size, std::uint64_t to, std::uint64_t where) {
+            const std::size_t held = machine.in_use;
+            const auto ticket = s.domain.map({iova{0}, size}, hpa{to}, read_write);
+            return !ticket && ticket.error() == error{errc::reserved_address, where} &&
+                   machine.in_use == held && machine.events == 0;
+        };
+        bool ok = s.ready;
+        ok = ok && refused(0x1000, 0xFEE0'0000, 0xFEE0'0000);
+        ok = ok && refused(0x1000, 0xFEEF'F000, 0xFEEF'F000);
+        ok = ok && refused(0x2000, 0xFEDF'F000, 0xFEE0'0000);
+        ok = ok && refused(0x10'0000, 0xFEE0'0000, 0xFEE0'0000);
+        ok = ok && refused(0xFEE0'0000, 0x1000, 0xFEE0'0000); // its last page would be there
+        ok = ok && refused(GiB, 0xC000'0000, 0xFEE0'0000);    // one large page around it
+        // What lies right beside it is memory.
+        ok = ok && s.map(0x1000, 0x1000, 0xFEDF'F000) && s.map(0x2000, 0x1000, 0xFEF0'0000);
+        ok = ok && machine.dma(nic, 0x1FF8, true).to == 0xFEDF'FFF8;
+        ok = ok && machine.dma(nic, 0x2000, true).to == 0xFEF0'0000;
+        return s.leave() && ok;
+    };
+    static_assert(works());
+    REQUIRE(works());
+}
+
+/// A mutex that counts, and the registers that blame each access without it while they are watched.
+struct turns {
+    unsigned locked = 0;
+    unsigned unlocked = 0;
+    bool held = false;
+    bool watched = false;
+    unsigned wrong = 0;
+};
+struct counting_mutex {
+    turns* all;
+
+    constexpr void lock() {
+        all->wrong += all->held ? 1 : 0;
+        all->held = true;
+        ++all->locked;
+    }
+    constexpr void unlock() {
+        all->wrong += all->held ? 0 : 1;
+        all->held = false;
+        ++all->unlocked;
+    }
+};
+template <class Hardware>
+struct guarded_registers {
+    registers<Hardware> below;
+    turns* all;
+
+    constexpr void look() { all->wrong += all->watched && !all->held ? 1 : 0; }
+    constexpr std::uint32_t read32(std::uint32_t at) {
+        look();
+        return below.read32(at);
+    }
+    constexpr std::uint64_t read64(std::uint32_t at) {
+        look();
+        return below.read64(at);
+    }
+    constexpr void write32(std::uint32_t at, std::uint32_t value) {
+        look();
+        below.write32(at, value);
+    }
+    constexpr void write64(std::uint32_t at, std::uint64_t value) {
+        look();
+        below.write64(at, value);
+    }
+};
+
+TEST_CASE("an invalidation is one turn at the unit, however it ends", "[vtd]") {
+    enum class trouble { none, refused, stalled, gone, queue };
+    // `pages` that do not touch each other; 0: everything. `at`: the order that goes wrong. `orders`
+    // in all: a flush and a request for each page, and none after one that failed.
+    constexpr auto works = [](unsigned pages, trouble what, unsigned at, errc expected,
+                              unsigned orders) {
+        using hardware = fake_unit<1>;
+        hardware machine;
+        machine.cap |= cap_rwbf; // so that there is more than one step to each request
+        turns all;
+        auto unit = pt::vtd::unit<guarded_registers<hardware>, fake_clock<hardware>>::attach(
+                        {{&machine}, &all}, 4096, {&machine})
+                        .value();
+        pt::vtd::register_invalidator invalidator{unit, 7, counting_mutex{&all}};
+        pt::paging::stale_set<iova> stale;
+        for (unsigned i = 0; i < pages; ++i) {
+            stale.add({iova{i * 0x10'0000}, 0x1000});
+        }
+        if (pages == 0) {
+            stale.add_everything();
+        }
+        machine.refuse_at = what == trouble::refused ? at : 0;
+        machine.stall_at = what == trouble::stalled ? at : 0;
+        machine.vanish_at = what == trouble::gone ? machine.accesses + at : 0;
+        machine.gsts = what == trouble::queue ? QIE : 0;
+        all.watched = true;
+        const auto done = invalidator.invalidate(stale);
+        return (done ? errc::none : done.error().code) == expected && all.locked == 1 &&
+               all.unlocked == 1 && !all.held && all.wrong == 0 && machine.violations == 0 &&
+               machine.orders == orders;
+    };
+    static_assert(works(0, trouble::none, 0, errc::none, 2));
+    static_assert(works(3, trouble::none, 0, errc::none, 6));
+    static_assert(works(3, trouble::refused, 4, errc::hardware_fault, 4));
+    CHECK(works(0, trouble::none, 0, errc::none, 2));
+    CHECK(works(1, trouble::none, 0, errc::none, 2));
+    CHECK(works(8, trouble::none, 0, errc::none, 16));
+    CHECK(works(0, trouble::refused, 2, errc::hardware_fault, 2));
+    CHECK(works(3, trouble::refused, 4, errc::hardware_fault, 4));
+    CHECK(works(3, trouble::stalled, 3, errc::time_out, 3)); // the write buffer
+    CHECK(works(3, trouble::stalled, 4, errc::time_out, 4));
+    CHECK(works(0, trouble::gone, 1, errc::absent, 0));
+    CHECK(works(3, trouble::gone, 1, errc::absent, 0));
+    CHECK(works(0, trouble::queue, 0, errc::busy, 0));
+    CHECK(works(3, trouble::queue, 0, errc::busy, 0));
 }
 
 TEST_CASE("a long random life: the device reaches what the model says, and nothing else",
@@ -415,7 +541,8 @@ TEST_CASE("every order stalls or is refused once: the device is never let out", 
                 domain_of<fake_unit<48>> domain{
                     {machine.get()}, format_of(*machine), {machine.get()}};
                 invalidator_of<fake_unit<48>> invalidator{unit, 7};
-                const auto entry = pt::vtd::context_entry::translated(domain.root().value(), 4, 7);
+                const auto entry =
+                    pt::vtd::context_entry::translated(domain.root().value(), domain.format(), 7);
 
                 twice([&] { return unit.set_root_table(root.root()); });
                 twice([&] { return unit.enable_translation(); });
