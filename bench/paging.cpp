@@ -255,7 +255,7 @@ void vtd_map(benchmark::State& state) {
 }
 void vtd_map_4k_1GiB(benchmark::State& state) { vtd_map<pt::paging::coherent_publication>(state); }
 /// What a unit that does not snoop costs: 32768 lines are written back.
-void vtd_map_4k_1GiB_flushed(benchmark::State& state) {
+void vtd_map_4k_1GiB_noncoherent(benchmark::State& state) {
     vtd_map<pt::paging::flush_line_publication>(state);
 }
 void ept_map_2m_64GiB(benchmark::State& state) {
@@ -322,7 +322,7 @@ void ept_translate_dependent(benchmark::State& state) {
 BENCHMARK(floor_fill_1GiB)->UseManualTime()->Unit(benchmark::kMicrosecond);
 BENCHMARK(ept_map_4k_1GiB)->UseManualTime()->Unit(benchmark::kMicrosecond);
 BENCHMARK(vtd_map_4k_1GiB)->UseManualTime()->Unit(benchmark::kMicrosecond);
-BENCHMARK(vtd_map_4k_1GiB_flushed)->UseManualTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(vtd_map_4k_1GiB_noncoherent)->UseManualTime()->Unit(benchmark::kMicrosecond);
 BENCHMARK(ept_unmap_4k_1GiB)->UseManualTime()->Unit(benchmark::kMicrosecond);
 BENCHMARK(floor_fill_32768)->UseManualTime()->Unit(benchmark::kMicrosecond);
 BENCHMARK(ept_map_2m_64GiB)->UseManualTime()->Unit(benchmark::kMicrosecond);

@@ -12,8 +12,8 @@
 
 namespace {
 
-using pt::pci::function_address;
 using pt::width;
+using pt::pci::function_address;
 
 void demand(bool condition) {
     if (!condition) {

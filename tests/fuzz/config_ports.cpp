@@ -10,9 +10,9 @@
 
 namespace {
 
+using pt::width;
 using pt::pci::function_address;
 using pt::pci::port_claim;
-using pt::width;
 
 void demand(bool condition) {
     if (!condition) {

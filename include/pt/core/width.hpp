@@ -9,9 +9,7 @@ namespace pt {
 enum class width : std::uint8_t { byte = 1, word = 2, dword = 4 };
 
 /// The size in bytes.
-[[nodiscard]] constexpr unsigned size_of(width size) {
-    return static_cast<unsigned>(size);
-}
+[[nodiscard]] constexpr unsigned size_of(width size) { return static_cast<unsigned>(size); }
 
 /// A value of that width with every bit set: what a bus reads where nothing answers.
 [[nodiscard]] constexpr std::uint32_t all_ones(width size) {

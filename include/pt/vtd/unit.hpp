@@ -43,9 +43,9 @@ public:
             return error{errc::malformed, capability::offset};
         }
         // In units of 16 bytes: IVA with the IOTLB register, and the fault recording registers.
-        const std::uint32_t iotlb = ecap[extended_capability::iotlb_offset];
-        const std::uint32_t records = cap[capability::fault_recording_offset];
-        const std::uint32_t end = records + cap[capability::fault_recording_registers] + 1U;
+        const std::uint64_t iotlb = ecap[extended_capability::iotlb_offset];
+        const std::uint64_t records = cap[capability::fault_recording_offset];
+        const std::uint64_t end = records + cap[capability::fault_recording_registers] + 1U;
         if (iotlb < end_of_fixed || records < end_of_fixed || (iotlb + 1) * 16 > window ||
             end * 16 > window || (records <= iotlb && iotlb < end)) {
             return error{errc::malformed, capability::offset};

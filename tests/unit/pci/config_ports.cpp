@@ -8,11 +8,11 @@
 #include <cstdint>
 
 using pt::io_port;
+using pt::width;
 using pt::pci::config_ports;
 using pt::pci::function_address;
 using pt::pci::port_answer;
 using pt::pci::port_claim;
-using pt::width;
 
 namespace {
 

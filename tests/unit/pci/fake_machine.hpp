@@ -11,8 +11,8 @@
 /// registers or the rules of the code under test.
 namespace pci_fake {
 
-using pt::pci::function_address;
 using pt::width;
+using pt::pci::function_address;
 
 /// One function: per byte what it holds, which bits a write changes, which bits a written 1 clears.
 struct function {

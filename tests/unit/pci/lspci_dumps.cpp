@@ -18,8 +18,8 @@
 #include <string>
 #include <vector>
 
-using pt::pci::function_address;
 using pt::width;
+using pt::pci::function_address;
 
 namespace {
 

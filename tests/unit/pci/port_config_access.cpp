@@ -13,9 +13,9 @@
 #include <vector>
 
 using pt::io_port;
+using pt::width;
 using pt::pci::function_address;
 using pt::pci::port_config_access;
-using pt::width;
 
 namespace {
 
