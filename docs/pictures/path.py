@@ -39,6 +39,7 @@ def arrow(x1, x2, y, label, backwards):
 def main():
     height = TOP + STEP * len(ROWS) + 10
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
+           '<!-- SPDX-License-Identifier: BSL-1.0 -->',
            '<title>One device, one guest: the six parts of the path</title>',
            '<defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" '
            'orient="auto-start-reverse"><path d="M0 0L10 5L0 10z" fill="#42536b"/></marker></defs>',

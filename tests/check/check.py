@@ -14,6 +14,7 @@ parallel = ["--jobs", str(parser.parse_args().jobs)]
 
 CHECKS = [
     ("layers, includes and licence lines", ["includes.py"]),
+    ("documentation", ["docs.py"]),
     ("formatting", ["style.py", "format", *parallel]),
     ("every header alone: g++ and clang++, hosted and freestanding, and its objects", ["headers.py", *parallel]),
     ("clang-tidy", ["style.py", "tidy", *parallel]),

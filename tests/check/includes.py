@@ -94,7 +94,8 @@ def main():
     else:
         errors.append("include/pt/pt.hpp does not exist")
 
-    licensed = tree.files(".hpp", ".cpp", ".h", ".S", ".asm", ".ld", ".py", ".sh", ".cmake", ".in", "CMakeLists.txt",
+    licensed = tree.files(".hpp", ".cpp", ".h", ".S", ".asm", ".ld", ".py", ".sh", ".cmake", ".in", ".md", ".svg",
+                          "CMakeLists.txt",
                           "run", ".clang-format", ".clang-tidy", ".gitignore", ".gitattributes")
     for path in licensed:
         with open(path, encoding="utf-8", errors="replace") as file:
