@@ -85,7 +85,10 @@ public:
     }
     private_directory(const private_directory&) = delete;
     private_directory& operator=(const private_directory&) = delete;
-    ~private_directory() {
+    ~private_directory() { remove(); }
+
+    /// What is open stays usable; only the names go. Doing it twice is harmless.
+    void remove() const {
         std::error_code ignored;
         std::filesystem::remove_all(path_, ignored);
     }
@@ -137,7 +140,7 @@ bool wait_for(int descriptor, short events, clock::time_point deadline) {
 
 class child {
 public:
-    child(const std::vector<std::string>& command, const std::filesystem::path& output_file) {
+    child(const std::vector<std::string>& command, const file_descriptor& output) {
         // All that allocates happens before the fork: afterwards only async-signal-safe calls may.
         std::vector<char*> arguments;
         arguments.reserve(command.size() + 1);
@@ -147,8 +150,6 @@ public:
         arguments.push_back(nullptr);
 
         const file_descriptor input{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
-        const file_descriptor output{
-            ::open(output_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)};
         std::array<int, 2> ends{};
         if (input.get() < 0 || output.get() < 0 || ::pipe2(ends.data(), O_CLOEXEC) != 0) {
             fail_with_errno("prepare to start QEMU");
@@ -401,21 +402,29 @@ void flatten(const nlohmann::json& devices, std::vector<pci_report>& reports) {
 struct qemu::process {
     explicit process(const options& wanted)
         : name{wanted.name},
-          output_file{directory.path() / output_name},
+          output{::open((directory.path() / output_name).c_str(),
+                        O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600)},
           qtest_listener{listen_at(directory.path() / qtest_name)},
           monitor_listener{listen_at(directory.path() / monitor_name)},
-          program{started(wanted, directory.path())},
+          program{started(wanted, directory.path(), output)},
           qtest{accept(qtest_listener)},
           monitor{accept(monitor_listener)} {}
 
-    static child started(const options& wanted, const std::filesystem::path& directory) {
+    static child started(const options& wanted, const std::filesystem::path& directory,
+                         const file_descriptor& output) {
         write_halting_firmware(directory / firmware_name);
-        return child{command_line(wanted, directory), directory / output_name};
+        return child{command_line(wanted, directory), output};
     }
 
     [[nodiscard]] std::string printed() const {
-        std::ifstream file{output_file};
-        return {std::istreambuf_iterator<char>{file}, {}};
+        std::string text;
+        std::array<char, 4096> block{};
+        for (::ssize_t count = 1; count > 0;) {
+            count = ::pread(output.get(), block.data(), block.size(),
+                            static_cast<::off_t>(text.size()));
+            text.append(block.data(), static_cast<std::size_t>(std::max<::ssize_t>(count, 0)));
+        }
+        return text;
     }
 
     /// What QEMU printed, as the end of an error message.
@@ -464,7 +473,7 @@ struct qemu::process {
 
     std::string name;
     private_directory directory;
-    std::filesystem::path output_file;
+    file_descriptor output;
     file_descriptor qtest_listener;
     file_descriptor monitor_listener;
     child program;
@@ -476,6 +485,9 @@ qemu::qemu(const options& wanted) : process_{std::make_unique<process>(wanted)} 
     std::string greeting;
     process_->demand(process_->monitor.receive(greeting, clock::now() + patience), "QMP greeting");
     qmp("qmp_capabilities");
+    // QEMU has read its firmware and holds both sockets: whatever ends this program from here on,
+    // it leaves nothing behind.
+    process_->directory.remove();
 }
 
 qemu::~qemu() {
@@ -673,7 +685,7 @@ void qemu::stop() {
     if (!process_) {
         return;
     }
-    // Leaving this function, by whichever way, removes the process and its directory.
+    // Leaving this function, by whichever way, ends the process.
     const std::unique_ptr<process> ending = std::move(process_);
     const auto deadline = clock::now() + patience;
     ending->monitor.send("{\"execute\": \"quit\"}\n", deadline);
