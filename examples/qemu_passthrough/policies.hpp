@@ -80,7 +80,12 @@ public:
         }
         return pt::error{pt::errc::out_of_frames, used_.size()};
     }
-    void release(pt::hpa frame) { used_.at(index(frame)) = false; }
+    void release(pt::hpa frame) {
+        if (!used_[index(frame)]) {
+            throw std::logic_error("a frame was given back twice");
+        }
+        used_[index(frame)] = false;
+    }
     std::uint64_t* entries(pt::hpa frame) { return copy(index(frame)).data(); }
 
     void publish(const std::uint64_t* first, std::size_t count) {
