@@ -5,6 +5,7 @@
 #include "pt/core/range.hpp"
 #include "pt/core/reg.hpp"
 #include "pt/core/result.hpp"
+#include "pt/core/width.hpp"
 
 #include <concepts>
 #include <cstdint>
@@ -114,5 +115,11 @@ struct no_register {
 static_assert(mmio_register<plain>);
 static_assert(!mmio_register<without_offset> && !mmio_register<of_16_bits> &&
               !mmio_register<no_register> && !mmio_register<std::uint32_t>);
+
+// What a bus reads where nothing answers, by the size of the access.
+static_assert(pt::size_of(pt::width::byte) == 1 && pt::size_of(pt::width::word) == 2 &&
+              pt::size_of(pt::width::dword) == 4);
+static_assert(pt::all_ones(pt::width::byte) == 0xFF && pt::all_ones(pt::width::word) == 0xFFFF &&
+              pt::all_ones(pt::width::dword) == 0xFFFF'FFFF);
 
 } // namespace core_types

@@ -5,6 +5,7 @@
 #include "pt/memory/arena.hpp"
 #include "pt/memory/direct_map.hpp"
 #include "pt/memory/frame_pool.hpp"
+#include "pt/paging/entry_format.hpp"
 #include "pt/paging/ept.hpp"
 #include "pt/paging/publication.hpp"
 #include "pt/paging/table.hpp"

@@ -8,7 +8,6 @@
 #include <type_traits>
 
 using namespace pt::pci;
-using pt::all_ones;
 using pt::width;
 
 namespace {
@@ -35,8 +34,6 @@ static_assert(is_one_config_access(0, width::dword) && is_one_config_access(1, w
               is_one_config_access(0xFFF, width::byte));
 static_assert(!is_one_config_access(3, width::word) && !is_one_config_access(1, width::dword) &&
               !is_one_config_access(0x1000, width::byte));
-static_assert(all_ones(width::byte) == 0xFF && all_ones(width::word) == 0xFFFF &&
-              all_ones(width::dword) == 0xFFFF'FFFF);
 
 // Models of config_access, and what only looks like one.
 struct a_model {

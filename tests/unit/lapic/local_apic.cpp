@@ -2,6 +2,7 @@
 #include "pt/lapic/local_apic.hpp"
 
 #include "pt/lapic/register_page.hpp"
+#include "pt/lapic/registers.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 

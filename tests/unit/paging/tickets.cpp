@@ -4,6 +4,7 @@
 #include "../../paging_model/contract.hpp"
 #include "../../paging_model/frames.hpp"
 #include "../../paging_model/kit.hpp"
+#include "pt/paging/flush_ticket.hpp"
 
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>

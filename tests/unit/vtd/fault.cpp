@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+#include "pt/vtd/fault.hpp"
 #include "../../vtd_model/rig.hpp"
 
 #include <catch2/catch_test_macros.hpp>
