@@ -4,6 +4,7 @@
 
 #include "capture.hpp"
 #include "policies.hpp"
+#include "processor.hpp"
 #include "qemu.hpp"
 #include "story.hpp"
 
@@ -231,11 +232,6 @@ using remapping = pt::vtd::unit<qemu_mmio, steady_clock>;
 using nic_ring =
     pt::e1000e::tx_ring<guest_mmio<ept_table>, guest_ring_memory<ept_table>, qemu_order>;
 
-/// EPT translations are cached by processors; this machine runs none.
-struct no_processor {
-    pt::result<void> invalidate(const pt::paging::stale_set<pt::gpa>&) { return {}; }
-};
-
 /// The steps, in order; each uses what those before it have made.
 class passthrough {
 public:
@@ -378,7 +374,7 @@ private:
             for (const pt::width size : {pt::width::byte, pt::width::word, pt::width::dword}) {
                 const bool inside =
                     port >= ports_.first().raw && port + pt::size_of(size) - 1 <= ports_.last().raw;
-                const bool exits = processor_exits(port, pt::size_of(size));
+                const bool exits = processor_exits(bitmap_a_, bitmap_b_, port, pt::size_of(size));
                 const bool pt_says =
                     bitmap_.exits(pt::io_port{static_cast<std::uint16_t>(port)}, size);
                 wrong += exits == inside || pt_says != exits ? 1 : 0;
@@ -424,24 +420,20 @@ private:
 
         // No processor here walks the EPT, so this program does, as the manual says, from EPTP on.
         const auto eptp = got(ept_.format().eptp(got(ept_.root(), "EPT root")), "EPTP");
-        std::vector<ept_leaf> leaves;
-        walk_ept(eptp.raw & 0xF'FFFF'FFFF'F000, 4, 0, leaves);
         bool only_those = true;
         std::uint64_t reachable = 0;
-        for (const auto& [input, entry] : leaves) {
-            reachable += input.size();
-            const std::uint64_t output = entry & 0xF'FFFF'FFFF'F000;
-            const std::uint64_t rights = entry & 7;
-            const std::uint64_t type = entry >> 3 & 7;
+        for (const ept_leaf& leaf : walk_ept(machine_, eptp.raw)) {
+            reachable += leaf.size;
+            const pt::range input{pt::gpa{leaf.input}, leaf.size};
             const bool memory =
                 pt::range{guest_memory_at, guest_memory_size}.contains(input) &&
-                output == (guest_really_at + (input.first() - guest_memory_at)).raw &&
-                rights == 7 && type == 6; // read, write, execute; write-back
-            const bool registers = output == input.first().raw && is_bar(input) && rights == 3 &&
-                                   type == 0; // read, write; uncacheable
+                leaf.output == (guest_really_at + (input.first() - guest_memory_at)).raw &&
+                leaf.rights == 7 && leaf.type == 6; // read, write, execute; write-back
+            const bool registers = leaf.output == leaf.input && is_bar(input) && leaf.rights == 3 &&
+                                   leaf.type == 0; // read, write; uncacheable
             const auto agreed = ept_.translate(input.first());
             only_those =
-                only_those && (memory || registers) && agreed && agreed->output.raw == output;
+                only_those && (memory || registers) && agreed && agreed->output.raw == leaf.output;
         }
         story_.check(eptp.raw % 4096 == 0x1E && only_those && reachable == mapped_,
                      "of 2^48 addresses, {} KiB translate: the guest's memory (write-back) and "
@@ -723,43 +715,6 @@ private:
         return pt::read<Register>(registers).raw;
     }
 
-    /// What a processor reads in the two pages [sdm, I/O-Bitmap Addresses], without pt: bit p of A for
-    /// port p, of B for port 0x8000 + p; 1 exits, and so does an access that runs past 0xFFFF.
-    bool processor_exits(unsigned port, unsigned size) const {
-        for (unsigned p = port; p < port + size; ++p) {
-            const auto& page = p < 0x8000 ? bitmap_a_ : bitmap_b_;
-            if (p > 0xFFFF || (page[p % 0x8000 / 64] >> (p % 64) & 1) != 0) {
-                return true;
-            }
-        }
-        return false;
-    }
-
-    struct ept_leaf {
-        pt::range<pt::gpa> input;
-        std::uint64_t entry;
-    };
-    /// Every leaf of the EPT as a processor finds it [sdm, EPT Translation Mechanism], without pt: in
-    /// the machine's memory, so what was not published is not there.
-    void walk_ept(std::uint64_t table, unsigned level, std::uint64_t base,
-                  std::vector<ept_leaf>& leaves) {
-        std::array<std::uint64_t, 512> entries{};
-        machine_.read(table, std::as_writable_bytes(std::span{entries}));
-        const unsigned shift = 12 + 9 * (level - 1);
-        for (std::uint64_t i = 0; i < entries.size(); ++i) {
-            const std::uint64_t entry = entries[i];
-            if ((entry & 7) == 0) {
-                continue;
-            }
-            if (level == 1 || (entry & 0x80) != 0) {
-                leaves.push_back(
-                    {{pt::gpa{base + (i << shift)}, std::uint64_t{1} << shift}, entry});
-            } else {
-                walk_ept(entry & 0xF'FFFF'FFFF'F000, level - 1, base + (i << shift), leaves);
-            }
-        }
-    }
-
     void map_guest(pt::range<pt::gpa> input, pt::hpa output, pt::ept::attributes how,
                    std::string_view what) {
         no_processor invept;
@@ -821,8 +776,8 @@ private:
     std::filesystem::path capture_;
     qemu machine_;
     table_frames frames_;
-    alignas(4096) std::array<std::uint64_t, 512> bitmap_a_{};
-    alignas(4096) std::array<std::uint64_t, 512> bitmap_b_{};
+    alignas(4096) bitmap_page bitmap_a_{};
+    alignas(4096) bitmap_page bitmap_b_{};
     pt::vmx::io_bitmap bitmap_;
     guest_ports::machine config_ports_;
     ept_table ept_;

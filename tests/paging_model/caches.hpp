@@ -11,6 +11,14 @@
 
 namespace paging_model {
 
+/// The invalidator of hardware that caches nothing.
+struct nobody {
+    template <class Stale>
+    pt::result<void> invalidate(const Stale&) {
+        return {};
+    }
+};
+
 /// A cache of translations that keeps whatever it may: an entry goes only when an invalidation
 /// covers the whole page that it was made from, as VT-d asks of software for large pages ([vt-d],
 /// address mask of the invalidate address register). It is an invalidator for the engine.

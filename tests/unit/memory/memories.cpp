@@ -7,6 +7,7 @@
 #include "pt/paging/table.hpp"
 #include "pt/paging/vtd_second_stage.hpp"
 
+#include "../../paging_model/caches.hpp"
 #include "../../paging_model/contract.hpp"
 #include "../../paging_model/walker.hpp"
 
@@ -23,6 +24,7 @@
 namespace {
 
 using paging_model::breaks_contract;
+using paging_model::nobody;
 using paging_model::outcome;
 using pt::GiB;
 using pt::hpa;
@@ -40,13 +42,6 @@ struct region {
     region(const region&) = delete;
     region& operator=(const region&) = delete;
     [[nodiscard]] std::uint64_t number() const { return reinterpret_cast<std::uintptr_t>(start); }
-};
-
-struct nobody {
-    template <class Stale>
-    pt::result<void> invalidate(const Stale&) {
-        return {};
-    }
 };
 
 constexpr pt::ept::capabilities all_of_it{0xF01'0673'4141}; // as a Skylake server reports it

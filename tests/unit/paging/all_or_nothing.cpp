@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // An operation that cannot have all the frames it needs leaves everything as it was.
+#include "../../paging_model/caches.hpp"
 #include "../../paging_model/frames.hpp"
 #include "../../paging_model/kit.hpp"
 #include "../../paging_model/structure.hpp"
@@ -21,13 +22,6 @@ using pt::MiB;
 using pt::paging::page_size;
 
 constexpr std::uint64_t base = 64 * GiB;
-
-struct nobody {
-    template <class Stale>
-    pt::result<void> invalidate(const Stale&) {
-        return {};
-    }
-};
 
 /// Every entry of every frame in use.
 std::vector<std::uint64_t> image(const frames& memory) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Every state that a hardware walker can see, after each single store of the engine: old or new.
+#include "../../paging_model/caches.hpp"
 #include "../../paging_model/frames.hpp"
 #include "../../paging_model/kit.hpp"
 #include "../../paging_model/shadow.hpp"
@@ -33,13 +34,6 @@ using pt::MiB;
 using pt::paging::page_size;
 
 constexpr std::uint64_t base = 64 * GiB; // inside the width of all formats, at a seam of level 3
-
-struct nobody {
-    template <class Stale>
-    pt::result<void> invalidate(const Stale&) {
-        return {};
-    }
-};
 
 enum class eviction { never, sometimes, at_once };
 

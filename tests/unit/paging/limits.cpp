@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Input that cannot be: an error by result, and nothing changed.
+#include "../../paging_model/caches.hpp"
 #include "../../paging_model/frames.hpp"
 #include "../../paging_model/kit.hpp"
 
@@ -17,13 +18,6 @@ using pt::error;
 using pt::GiB;
 using pt::hpa;
 using pt::KiB;
-
-struct nobody {
-    template <class Stale>
-    pt::result<void> invalidate(const Stale&) {
-        return {};
-    }
-};
 
 template <class Kit>
 struct stage {

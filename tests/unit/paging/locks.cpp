@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Each operation holds the table's mutex once, on every path, and touches tables only meanwhile.
+#include "../../paging_model/caches.hpp"
 #include "../../paging_model/frames.hpp"
 #include "../../paging_model/kit.hpp"
 
@@ -63,13 +64,6 @@ private:
     }
 };
 static_assert(pt::table_memory<guarded_memory>);
-
-struct nobody {
-    template <class Stale>
-    pt::result<void> invalidate(const Stale&) {
-        return {};
-    }
-};
 
 template <class Kit>
 struct stage {
