@@ -2,10 +2,10 @@
 
 #include "passthrough.hpp"
 
+#include "../qemu/qemu.hpp"
 #include "capture.hpp"
 #include "policies.hpp"
 #include "processor.hpp"
-#include "qemu.hpp"
 #include "story.hpp"
 
 #include "pt/e1000e/registers.hpp"
@@ -16,11 +16,14 @@
 #include "pt/paging/table.hpp"
 #include "pt/paging/vtd_second_stage.hpp"
 #include "pt/pci/bar.hpp"
+#include "pt/pci/bar_pieces.hpp"
 #include "pt/pci/config_ports.hpp"
+#include "pt/pci/config_router.hpp"
 #include "pt/pci/enumerate.hpp"
 #include "pt/pci/msi.hpp"
 #include "pt/pci/msi_x.hpp"
 #include "pt/pci/port_config_access.hpp"
+#include "pt/pci/virtual_function_view.hpp"
 #include "pt/vmx/io_bitmap.hpp"
 #include "pt/vtd/register_invalidator.hpp"
 #include "pt/vtd/root_table.hpp"
@@ -136,7 +139,7 @@ std::uint64_t round_up(std::uint64_t value, std::uint64_t step) {
 /// and this is the exit handler: pt's CF8/CFC machine takes all of it, or the story is broken.
 class guest_ports {
 public:
-    using machine = pt::pci::config_ports<pt::pci::port_config_access<qemu_ports>>;
+    using machine = pt::pci::config_ports<pt::pci::config_router>;
 
     guest_ports(qemu_ports real, machine& config, const pt::vmx::io_bitmap& bitmap, unsigned& exits)
         : real_{real}, config_{&config}, bitmap_{&bitmap}, exits_{&exits} {}
@@ -232,6 +235,56 @@ using remapping = pt::vtd::unit<qemu_mmio, steady_clock>;
 using nic_ring =
     pt::e1000e::tx_ring<guest_mmio<ept_table>, guest_ring_memory<ept_table>, qemu_order>;
 
+class passthrough;
+
+/// What the guest does with its view of the NIC, as it concerns the guest's tables.
+struct view_events {
+    passthrough* story;
+    pt::result<void> bar_changed(const pt::pci::bar_change& change);
+    void power_state_changed(pt::pci::power_state, pt::pci::power_state) {}
+    void reset() {}
+};
+
+/// The guest's messages, which end at its own local APIC.
+struct view_route {
+    passthrough* story;
+    void open(pt::pci::interrupt_source source, pt::pci::interrupt_message message);
+    void close(pt::pci::interrupt_source) {}
+    void send(pt::pci::interrupt_source source, pt::pci::interrupt_message message);
+    bool pending(pt::pci::interrupt_source) { return false; }
+};
+
+/// The NIC's BARs where the host has them, for registers that share a page with the MSI-X table.
+struct view_memory {
+    qemu* machine;
+    const pt::pci::bar_list* sized;
+
+    std::uint64_t read(std::uint8_t bar, std::uint64_t offset, pt::mmio_width size) {
+        qemu_mmio device{*machine, pt::hpa{sized->find(bar)->address}};
+        const auto at = static_cast<std::uint32_t>(offset);
+        switch (size) {
+        case pt::mmio_width::byte: return device.read8(at);
+        case pt::mmio_width::word: return device.read16(at);
+        case pt::mmio_width::dword: return device.read32(at);
+        case pt::mmio_width::qword: return device.read64(at);
+        }
+        return pt::all_ones(size);
+    }
+    void write(std::uint8_t bar, std::uint64_t offset, pt::mmio_width size, std::uint64_t value) {
+        qemu_mmio device{*machine, pt::hpa{sized->find(bar)->address}};
+        const auto at = static_cast<std::uint32_t>(offset);
+        switch (size) {
+        case pt::mmio_width::byte: device.write8(at, static_cast<std::uint8_t>(value)); break;
+        case pt::mmio_width::word: device.write16(at, static_cast<std::uint16_t>(value)); break;
+        case pt::mmio_width::dword: device.write32(at, static_cast<std::uint32_t>(value)); break;
+        case pt::mmio_width::qword: device.write64(at, value); break;
+        }
+    }
+};
+
+using nic_view = pt::pci::virtual_function_view<pt::pci::port_config_access<qemu_ports>,
+                                                view_events, view_route, view_memory>;
+
 /// The steps, in order; each uses what those before it have made.
 class passthrough {
 public:
@@ -240,14 +293,15 @@ public:
           machine_{machine_options(options)},
           frames_{machine_, tables_at, table_count},
           bitmap_{bitmap_a_.data(), bitmap_b_.data()},
-          config_ports_{pt::pci::port_config_access{qemu_ports{machine_}}},
+          config_ports_{pt::pci::config_router{routes_}},
           ept_{qemu_tables{frames_}, pt::ept::format{ept_capabilities, physical_width},
                qemu_publication{frames_}} {}
 
     void run() {
         try {
-            find_and_assign();
-            open_ports_and_map();
+            find_and_place();
+            show_to_guest();
+            check_what_opened();
             translate_dma();
             send_packets();
             attack();
@@ -265,20 +319,21 @@ private:
     /// Configuration space as the guest reaches it: its own IN and OUT at 0xCF8 and 0xCFC.
     auto guest_config() {
         return pt::pci::port_config_access{
-            guest_ports{qemu_ports{machine_}, config_ports_, bitmap_, exits_}};
+            guest_ports{qemu_ports{machine_}, config_ports_, bitmap_, exits_},
+            pt::pci::config_latch::ours}; // an operating system owns its ports
     }
     /// And as the host does.
     auto host_config() { return pt::pci::port_config_access{qemu_ports{machine_}}; }
 
     guest_mmio<ept_table> guest_registers() { return {{machine_, ept_}, bar(0)}; }
-    pt::gpa bar(std::uint8_t index) const { return pt::gpa{got(bars_.find(index), "BAR").address}; }
+    pt::gpa bar(std::uint8_t index) { return pt::gpa{view_.front().place(index).address()}; }
 
-    void find_and_assign() {
-        story_.step("The guest looks at the bus, through 0xCF8 and 0xCFC");
+    void find_and_place() {
+        story_.step("The host finds the NIC, and gives its BARs a place");
         story_.tell(
             "QEMU is the chipset, VT-d and the NIC. It runs no VMX: this program applies I/O");
         story_.tell("bitmap, EPT and VM-entry words as a processor would.");
-        auto config = guest_config();
+        auto config = host_config();
         const std::vector<pci_report> reports = machine_.query_pci();
         std::size_t known = 0;
         std::size_t found = 0;
@@ -288,7 +343,7 @@ private:
             const auto device = function.id[pt::pci::identity::device_id];
             const bool wanted = vendor == 0x8086 && device == 0x10D3;
             story_.tell("{}  {:04x}:{:04x}  class {:02x}{:02x}{}", text(function.address), vendor,
-                        device, kind[pt::pci::class_code::base_class],
+                        device, static_cast<unsigned>(kind[pt::pci::class_code::base_class]),
                         kind[pt::pci::class_code::sub_class], wanted ? "  <- 82574L" : "");
             if (wanted) {
                 nic_ = function.address;
@@ -307,11 +362,14 @@ private:
         story_.check(report != reports.end() && nic_.valid() && report->slot == nic_.device,
                      "the NIC is {}", text(nic_));
 
-        bars_ = pt::pci::size_bars(config, nic_);
-        story_.check(bars_.size() == report->regions.size(),
+        const pt::pci::bar_list bars = pt::pci::size_bars(config, nic_);
+        story_.check(bars.size() == report->regions.size(),
                      "it has {} base address registers, the expansion ROM's (index 6) among them",
-                     bars_.size());
-        for (const auto& entry : bars_) {
+                     bars.size());
+        // No firmware ran: the host assigns addresses, aligned to the size of each.
+        std::uint64_t memory = 0xF000'0000;
+        std::uint64_t port = 0xC000;
+        for (const auto& entry : bars) {
             const pt::pci::bar sized = got(entry, "sizing a BAR");
             const auto region = ranges::find_if(
                 report->regions, [&](const pci_region& r) { return r.bar == sized.index; });
@@ -321,54 +379,168 @@ private:
                              (region->type == "io") == (sized.kind == pt::pci::bar_kind::io),
                          "BAR {} is {}, {:#x} bytes, and QEMU says so too", sized.index,
                          name(sized.kind), sized.size);
+            std::uint64_t& next = sized.kind == pt::pci::bar_kind::io ? port : memory;
+            next = round_up(next, sized.size);
+            static_cast<void>(got(pt::pci::write_bar(config, nic_, sized, next), "moving a BAR"));
+            next += sized.size;
         }
+        using command = pt::pci::command;
+        write(config, nic_,
+              pt::pci::read<command>(config, nic_)
+                  .write_back()
+                  .with(command::io_space(true), command::memory_space(true)));
+        sized_ = pt::pci::size_bars(config, nic_); // with sizes and addresses
+        check_places("QEMU has BAR {} at {:#x}");
+    }
 
-        const std::size_t sized_count = bars_.size();
-        // No firmware ran: the guest assigns addresses, aligned to the size of each.
-        std::uint64_t memory = 0xF000'0000;
+    /// The device is where the host has put it, as QEMU sees it.
+    void check_places(fmt::format_string<std::uint8_t&, std::uint64_t&> what) {
+        const auto machine = machine_.query_pci();
+        const auto nic = ranges::find_if(
+            machine, [&](const pci_report& r) { return r.bus == 0 && r.slot == nic_.device; });
+        for (const auto& entry : sized_) {
+            pt::pci::bar sized = *entry;
+            if (sized.kind != pt::pci::bar_kind::rom) { // whose decoding is a matter of its own
+                const auto region = ranges::find_if(
+                    nic->regions, [&](const pci_region& r) { return r.bar == sized.index; });
+                story_.check(region->address == static_cast<std::int64_t>(sized.address), what,
+                             sized.index, sized.address);
+            }
+        }
+    }
+
+    void show_to_guest() {
+        story_.step("The guest looks at the bus, through 0xCF8 and 0xCFC");
+        view_.emplace_back(host_config(), nic_, view_events{this}, view_route{this},
+                           view_memory{&machine_, &sized_});
+        got(view_.front().open(sized_, vectors_.data(),
+                               static_cast<std::uint16_t>(vectors_.size())),
+            "opening the view of the NIC");
+        got(routes_.add(guest_nic, view_.front()), "routing to the view");
+
+        auto config = guest_config();
+        std::size_t found = 0;
+        bool is_nic = true;
+        for (const pt::pci::found_function function : pt::pci::scan_bus(config, 0)) {
+            is_nic = is_nic && function.address == guest_nic &&
+                     function.id == pt::pci::identity{0x10D3'8086};
+            ++found;
+        }
+        story_.check(found == 1 && is_nic, "it finds one function, {}: the host's {}",
+                     text(guest_nic), text(nic_));
+
+        const pt::pci::bar_list bars = pt::pci::size_bars(config, guest_nic);
+        bool same = bars.size() == sized_.size();
+        for (const auto& entry : bars) {
+            const pt::pci::bar seen = got(entry, "sizing a BAR of the view");
+            const pt::pci::bar real = got(sized_.find(seen.index), "a BAR of the device");
+            same = same && seen.kind == real.kind && seen.size == real.size;
+        }
+        story_.check(same && moves_ == 0, "it sizes {} base address registers, and nothing moves",
+                     bars.size());
+        // The guest has places of its own; its ports begin where those of the host do, by chance.
+        std::uint64_t memory = 0xE000'0000;
         std::uint64_t port = 0xC000;
-        for (const auto& entry : bars_) {
+        unsigned placed = 0;
+        for (const auto& entry : bars) {
             if (entry->kind == pt::pci::bar_kind::rom) {
                 continue; // nobody needs the boot ROM here
             }
             std::uint64_t& next = entry->kind == pt::pci::bar_kind::io ? port : memory;
             next = round_up(next, entry->size);
-            static_cast<void>(got(pt::pci::write_bar(config, nic_, *entry, next), "moving a BAR"));
+            static_cast<void>(got(pt::pci::write_bar(config, guest_nic, *entry, next), "a BAR"));
             next += entry->size;
+            ++placed;
         }
-        bars_ = pt::pci::read_bars(config, nic_);
+        story_.check(moves_ == 0, "it writes addresses into {} of them; decoding is still off",
+                     placed);
         using command = pt::pci::command;
-        write(config, nic_,
-              pt::pci::read<command>(config, nic_)
+        write(config, guest_nic,
+              pt::pci::read<command>(config, guest_nic)
                   .write_back()
                   .with(command::io_space(true), command::memory_space(true),
                         command::bus_master(true)));
-        // Addresses show at QEMU only now that decoding is on.
-        const auto assigned = machine_.query_pci();
-        const auto now =
-            ranges::find_if(assigned, [&](const pci_report& r) { return r.slot == nic_.device; });
-        story_.check(bars_.size() + 1 == sized_count, "all but the ROM hold an address now");
-        for (const auto& entry : bars_) {
-            const auto region = ranges::find_if(
-                now->regions, [&](const pci_region& r) { return r.bar == entry->index; });
-            story_.check(region->address == static_cast<std::int64_t>(entry->address),
-                         "QEMU has BAR {} at {:#x}", entry->index, entry->address);
-        }
+        story_.check(moves_ == placed, "it turns decoding on, and each is reported once");
+        check_places("the device has not noticed: its BAR {} is still at {:#x}");
         story_.tell("{} I/O instructions exited for that, all to configuration space", exits_);
-        sized_ = pt::pci::size_bars(config, nic_); // with sizes and addresses
+
+        const pt::pci::bar_part& table = view_.front().msi_x().table;
+        const qemu_mmio real{machine_, pt::hpa{got(sized_.find(table.bar), "its BAR").address}};
+        const std::uint32_t before = read_at(real, table.offset);
+        view_.front().write_memory(table.bar, table.offset, pt::mmio_width::dword, 0xFEE0'0000);
+        story_.check(view_.front().read_memory(table.bar, table.offset, pt::mmio_width::dword) ==
+                             0xFEE0'0000 &&
+                         read_at(real, table.offset) == before,
+                     "it writes to its MSI-X table, and the device's own does not change");
+    }
+    static std::uint32_t read_at(qemu_mmio device, std::uint64_t offset) {
+        return device.read32(static_cast<std::uint32_t>(offset));
     }
 
-    void open_ports_and_map() {
-        story_.step("Its ports are opened in the I/O bitmap, its registers mapped by EPT");
-        for (const auto& entry : sized_) {
-            if (entry->kind == pt::pci::bar_kind::io) {
-                ports_ =
-                    got(pt::range<pt::io_port>::checked(
-                            pt::io_port{static_cast<std::uint16_t>(entry->address)}, entry->size),
-                        "ports of the I/O BAR");
-                got(bitmap_.open(ports_), "opening ports");
+public:
+    /// The guest has moved a BAR: the rights that go with it move too.
+    pt::result<void> bar_changed(const pt::pci::bar_change& change) {
+        ++moves_;
+        const auto& [device, from, to] = change;
+        if (device.kind == pt::pci::bar_kind::io) {
+            return ports_changed(change);
+        }
+        no_processor invept;
+        for (const auto& [part, how] : pt::pci::bar_pieces::of(device, view_.front().msi_x())) {
+            if (how == pt::pci::reach::trapped) {
+                if (to) {
+                    story_.tell("gpa {:#x} of BAR {} holds MSI-X structures and is not mapped",
+                                to.address() + part.offset, device.index);
+                }
+                continue;
+            }
+            if (from) {
+                redeem(got(ept_.unmap({pt::gpa{from.address() + part.offset}, part.size}), "a BAR"),
+                       invept, "unmapping a BAR");
+                mapped_ -= part.size;
+            }
+            if (to) {
+                redeem(got(ept_.map({pt::gpa{to.address() + part.offset}, part.size},
+                                    pt::hpa{device.address + part.offset}, pt::ept::device_memory),
+                           "a BAR"),
+                       invept, "mapping a BAR");
+                mapped_ += part.size;
             }
         }
+        if (to) {
+            story_.tell("BAR {}: gpa {:#x} to hpa {:#x}, {:#x} bytes, uncacheable", device.index,
+                        to.address(), device.address, device.size);
+        }
+        return {};
+    }
+    pt::result<void> ports_changed(const pt::pci::bar_change& change) {
+        const auto& [device, from, to] = change;
+        if (!to) {
+            bitmap_.close(ports_);
+            return {};
+        }
+        // Ports that differ would be forwarded, exit by exit.
+        if (to.address() != device.address) {
+            return pt::error{pt::errc::refused, to.address()};
+        }
+        ports_ = got(pt::range<pt::io_port>::checked(
+                         pt::io_port{static_cast<std::uint16_t>(to.address())}, device.size),
+                     "ports of the I/O BAR");
+        return bitmap_.open(ports_);
+    }
+    void message_opened(pt::pci::interrupt_source source, pt::pci::interrupt_message message) {
+        if (source.kind != pt::pci::interrupt_kind::intx) {
+            story_.tell("the guest wants {:#x} at {:#x} for vector {} of its MSI", message.data,
+                        message.address, source.vector);
+        }
+    }
+    void message_sent(pt::pci::interrupt_message message) {
+        pt::lapic::edge_sink{&apic_}.raise(static_cast<std::uint8_t>(message.data));
+    }
+
+private:
+    void check_what_opened() {
+        story_.step("Its ports are opened in the I/O bitmap, its registers mapped by EPT");
         unsigned wrong = 0;
         for (const unsigned port : ranges::views::iota(0U, 0x1'0000U)) {
             for (const pt::width size : {pt::width::byte, pt::width::word, pt::width::dword}) {
@@ -393,30 +565,6 @@ private:
 
         map_guest(pt::range{guest_memory_at, guest_memory_size}, guest_really_at, pt::ept::ram,
                   "its memory");
-        const auto msi_x = got(pt::pci::read_msi_x(guest_config(), nic_), "MSI-X");
-        const auto table_bar =
-            got(pt::pci::bar_of(msi_x.table, sized_), "the BAR of the MSI-X table");
-        story_.tell("MSI-X has {} vectors, its table is in BAR {}", msi_x.vectors, table_bar.index);
-        for (const auto& entry : sized_) {
-            if (entry->kind != pt::pci::bar_kind::mem32) {
-                continue;
-            }
-            // The guest may move a BAR only within its own view; here both agree, gpa = hpa. Pages
-            // with the MSI-X table or its pending bits stay out: they are the host's to write.
-            const std::uint64_t mapped_before = mapped_;
-            for (std::uint64_t page = 0; page < entry->size; page += 4 * pt::KiB) {
-                const pt::gpa at{entry->address + page};
-                if (holds(msi_x.table, entry->index, page) ||
-                    holds(msi_x.pending_bits, entry->index, page)) {
-                    story_.tell("gpa {:#x} of BAR {} holds MSI-X structures and is not mapped",
-                                at.raw, entry->index);
-                    continue;
-                }
-                map_page_of_bar(at);
-            }
-            story_.tell("BAR {}: gpa {:#x}, {:#x} of {:#x} bytes, uncacheable", entry->index,
-                        entry->address, mapped_ - mapped_before, entry->size);
-        }
 
         // No processor here walks the EPT, so this program does, as the manual says, from EPTP on.
         const auto eptp = got(ept_.format().eptp(got(ept_.root(), "EPT root")), "EPTP");
@@ -429,7 +577,7 @@ private:
                 pt::range{guest_memory_at, guest_memory_size}.contains(input) &&
                 leaf.output == (guest_really_at + (input.first() - guest_memory_at)).raw &&
                 leaf.rights == 7 && leaf.type == 6; // read, write, execute; write-back
-            const bool registers = leaf.output == leaf.input && is_bar(input) && leaf.rights == 3 &&
+            const bool registers = is_bar(input, leaf.output) && leaf.rights == 3 &&
                                    leaf.type == 0; // read, write; uncacheable
             const auto agreed = ept_.translate(input.first());
             only_those =
@@ -594,16 +742,15 @@ private:
 
         apic_.set_spurious_interrupt_vector(0x1FF);
         pt::lapic::injector injector{apic_, demo_vcpu{&interrupts_enabled_}};
-        pt::lapic::edge_sink route{&apic_};
         auto registers = guest_registers();
 
         got(pt::pci::enable_msi(host_config(), nic_, {host_apic, host_vector}), "MSI");
         write(registers, pt::e1000e::ims{pt::e1000e::ims::txdw(true)});
-        story_.tell("MSI requests vector {:#x} of the host; the guest expects it as {:#x}",
-                    host_vector, guest_vector);
+        story_.tell("the device requests vector {:#x} of the host", host_vector);
+        got(pt::pci::enable_msi(guest_config(), guest_nic, {host_apic, guest_vector}),
+            "the guest's MSI");
 
         next_interrupt(host_vector);
-        route.raise(guest_vector);
         story_.check(apic_.registers().irr.highest() == guest_vector, "IRR has {:#x}",
                      guest_vector);
 
@@ -629,7 +776,6 @@ private:
                                 {host_apic, static_cast<std::uint16_t>(host_vector + 1)}),
             "MSI");
         next_interrupt(host_vector + 1);
-        route.raise(guest_vector);
         const auto nested = injector.before_entry();
         story_.check(nested == pt::lapic::entry_decision{},
                      "a second interrupt comes while the first is in service: it waits");
@@ -659,6 +805,7 @@ private:
         story_.check(on_the_wire && requested,
                      "the packet is sent, and the host's local APIC has a request for {:#x}",
                      host_vector);
+        got(view_.front().request({pt::pci::interrupt_kind::msi, 0}), "the device's request");
     }
 
     void give_back() {
@@ -678,12 +825,14 @@ private:
                          fault.reason == pt::vtd::fault_reason::context_entry_not_present,
                      "the detached NIC is blocked: {}", pt::vtd::name(fault.reason));
         stray.abandon([](std::uint64_t) {});
+        got(routes_.remove(guest_nic), "taking the NIC out of the guest's bus");
+        view_.front().close();
         // Without translation a device that can still do DMA would reach all memory.
         auto config = host_config();
-        write(config, nic_,
-              pt::pci::read<pt::pci::command>(config, nic_)
-                  .write_back()
-                  .with(pt::pci::command::bus_master(false)));
+        story_.check(!pt::pci::read<pt::pci::command>(config, nic_)[pt::pci::command::bus_master] &&
+                         mapped_ == guest_memory_size &&
+                         bitmap_.exits(ports_.first(), pt::width::byte),
+                     "its view is closed: no port, no register, no bus mastering is left");
 
         pt::vtd::register_invalidator iotlb{unit, domain_id};
         no_processor invept;
@@ -723,20 +872,12 @@ private:
         story_.tell("{}: gpa {:#x} to hpa {:#x}, {:#x} bytes", what, input.first().raw, output.raw,
                     input.size());
     }
-    void map_page_of_bar(pt::gpa at) {
-        no_processor invept;
-        redeem(got(ept_.map({at, 4 * pt::KiB}, pt::hpa{at.raw}, pt::ept::device_memory), "BAR"),
-               invept, "BAR");
-        mapped_ += 4 * pt::KiB;
-    }
-    static bool holds(const pt::pci::bar_part& part, std::uint8_t bar, std::uint64_t page) {
-        return part.bar == bar && part.offset < page + 4 * pt::KiB &&
-               page < part.offset + part.size;
-    }
-    bool is_bar(pt::range<pt::gpa> input) const {
+    /// Whether the guest has a memory BAR there, and the host has the same part of it at `output`.
+    bool is_bar(pt::range<pt::gpa> input, std::uint64_t output) {
         return ranges::any_of(sized_, [&](const auto& entry) {
             return entry->kind == pt::pci::bar_kind::mem32 &&
-                   pt::range{pt::gpa{entry->address}, entry->size}.contains(input);
+                   pt::range{bar(entry->index), entry->size}.contains(input) &&
+                   output - entry->address == input.first() - bar(entry->index);
         });
     }
 
@@ -779,17 +920,21 @@ private:
     alignas(4096) bitmap_page bitmap_a_{};
     alignas(4096) bitmap_page bitmap_b_{};
     pt::vmx::io_bitmap bitmap_;
+    pt::pci::config_routes<8> routes_;
     guest_ports::machine config_ports_;
     ept_table ept_;
     unsigned exits_ = 0;
 
+    static constexpr pt::pci::function_address guest_nic{0, 0, 3, 0};
     pt::pci::function_address nic_{0, 0, 32, 0}; // not valid until it is found
-    pt::pci::bar_list bars_;
-    pt::pci::bar_list sized_;
+    pt::pci::bar_list sized_;                    // with the host's addresses
+    unsigned moves_ = 0;
     pt::range<pt::io_port> ports_;
     std::uint64_t mapped_ = 0;
 
     // Made in their steps, and at most once: a deque leaves them where they are.
+    std::deque<nic_view> view_;
+    std::array<pt::pci::msi_x_vector, 5> vectors_{};
     std::deque<remapping> unit_;
     std::deque<dma_table> dma_;
     std::deque<context_tables> roots_;
@@ -806,6 +951,16 @@ private:
     pt::lapic::local_apic apic_{apic_page_};
     bool interrupts_enabled_ = false;
 };
+
+pt::result<void> view_events::bar_changed(const pt::pci::bar_change& change) {
+    return story->bar_changed(change);
+}
+void view_route::open(pt::pci::interrupt_source source, pt::pci::interrupt_message message) {
+    story->message_opened(source, message);
+}
+void view_route::send(pt::pci::interrupt_source, pt::pci::interrupt_message message) {
+    story->message_sent(message);
+}
 
 } // namespace
 

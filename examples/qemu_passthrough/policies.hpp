@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// pt's policies over a QEMU machine. This is what a VMM brings; in a kernel each of them is a line
-// or two around a pointer or an instruction (docs/policies), here each is a message to QEMU.
+// pt's policies over a QEMU machine, beyond its ports and registers (qemu_policies.hpp). This is
+// what a VMM brings; in a kernel each of them is a line or two around a pointer or an instruction
+// (docs/policies), here each is a message to QEMU.
 #pragma once
 
-#include "qemu.hpp"
+#include "../qemu/qemu.hpp"
+#include "../qemu/qemu_policies.hpp"
 
 #include "pt/core/policy.hpp"
 #include "pt/paging/table.hpp"
@@ -20,42 +22,11 @@
 
 namespace demo {
 
-/// port_io: the machine's I/O ports.
-class qemu_ports {
-public:
-    explicit qemu_ports(qemu& machine) : machine_{&machine} {}
-
-    std::uint8_t in8(pt::io_port port) { return machine_->in8(port.raw); }
-    std::uint16_t in16(pt::io_port port) { return machine_->in16(port.raw); }
-    std::uint32_t in32(pt::io_port port) { return machine_->in32(port.raw); }
-    void out8(pt::io_port port, std::uint8_t value) { machine_->out8(port.raw, value); }
-    void out16(pt::io_port port, std::uint16_t value) { machine_->out16(port.raw, value); }
-    void out32(pt::io_port port, std::uint32_t value) { machine_->out32(port.raw, value); }
-
-private:
-    qemu* machine_;
-};
-static_assert(pt::port_io<qemu_ports>);
-
-/// mmio_io: the host's view of a device's registers.
-class qemu_mmio {
-public:
-    qemu_mmio(qemu& machine, pt::hpa base) : machine_{&machine}, base_{base} {}
-
-    std::uint32_t read32(std::uint32_t offset) { return machine_->read32((base_ + offset).raw); }
-    std::uint64_t read64(std::uint32_t offset) { return machine_->read64((base_ + offset).raw); }
-    void write32(std::uint32_t offset, std::uint32_t value) {
-        machine_->write32((base_ + offset).raw, value);
-    }
-    void write64(std::uint32_t offset, std::uint64_t value) {
-        machine_->write64((base_ + offset).raw, value);
-    }
-
-private:
-    qemu* machine_;
-    pt::hpa base_;
-};
-static_assert(pt::mmio_io<qemu_mmio>);
+using emulator::pci_region;
+using emulator::pci_report;
+using emulator::qemu;
+using emulator::qemu_mmio;
+using emulator::qemu_ports;
 
 /// Frames of the machine's memory for translation tables, with a copy of each in this process. The
 /// engine writes the copies; the machine sees of them what is published, and nothing else. So this

@@ -4,7 +4,7 @@
 // VMX would: from the raw pages, as [sdm] says, and with nothing of pt that it is to judge.
 #pragma once
 
-#include "qemu.hpp"
+#include "../qemu/qemu.hpp"
 
 #include "pt/core/result.hpp"
 #include "pt/paging/stale_set.hpp"
@@ -16,6 +16,8 @@
 #include <vector>
 
 namespace demo {
+
+using emulator::qemu;
 
 using bitmap_page = std::array<std::uint64_t, 512>;
 

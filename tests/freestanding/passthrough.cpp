@@ -169,40 +169,42 @@ pt::result<void> map_memory(guest& to) {
     return settle(to);
 }
 
-bool holds(const pt::pci::bar_part& part, std::uint8_t bar, std::uint64_t page) {
-    return part.bar == bar && part.offset < page + 4 * pt::KiB && page < part.offset + part.size;
-}
-
-pt::result<void> unmap_registers(pt::range<pt::gpa> registers, guest& from) {
-    auto unmapped = from.ept.unmap(registers);
-    if (!unmapped) {
-        return unmapped.error();
+/// Takes the pages of a BAR that the guest reached by itself. What the hardware may remember of them
+/// is owed.
+pt::result<void> unmap_registers(const pt::pci::bar_pieces& pieces, pt::gpa at, guest& from) {
+    for (const auto& [part, how] : pieces) {
+        if (how == pt::pci::reach::mapped) {
+            auto unmapped = from.ept.unmap({at + part.offset, part.size});
+            if (!unmapped) {
+                return unmapped.error();
+            }
+            from.ept_owed.merge(*std::move(unmapped));
+        }
     }
-    from.ept_owed.merge(*std::move(unmapped));
     return {};
 }
 
-/// Maps a memory BAR where the host has it, without the pages of the MSI-X structures: those the VMM
-/// emulates, because they decide which interrupt the host gets. All of it or nothing.
-pt::result<void> map_registers(const pt::pci::bar& bar,
-                               const pt::result<pt::pci::msi_x_layout>& msi_x, guest& to) {
-    const auto where = pt::range<pt::hpa>::checked(pt::hpa{bar.address}, bar.size);
+/// Maps a memory BAR where the guest wants it, without the pages of the MSI-X structures: those the
+/// VMM emulates, because they decide which interrupt the host gets. All of it or nothing.
+pt::result<void> map_registers(const pt::pci::bar& bar, const pt::pci::bar_pieces& pieces,
+                               pt::gpa at, guest& to) {
+    const auto device = pt::range<pt::hpa>::checked(pt::hpa{bar.address}, bar.size);
     bool allowed = false;
     for (const auto& window : host_windows) {
-        allowed = allowed || (where && window.contains(*where));
+        allowed = allowed || (device && window.contains(*device));
     }
-    if (!allowed || bar.size < 4 * pt::KiB) {
-        return pt::error{pt::errc::refused, bar.address};
+    const auto wanted = pt::range<pt::gpa>::checked(at, bar.size);
+    if (!allowed || !wanted || wanted->overlaps(to.memory)) {
+        return pt::error{pt::errc::refused, at.raw};
     }
-    for (std::uint64_t page = 0; page < bar.size; page += 4 * pt::KiB) {
-        if (msi_x &&
-            (holds(msi_x->table, bar.index, page) || holds(msi_x->pending_bits, bar.index, page))) {
+    for (const auto& [part, how] : pieces) {
+        if (how != pt::pci::reach::mapped) {
             continue;
         }
-        auto mapped = to.ept.map({pt::gpa{bar.address + page}, 4 * pt::KiB},
-                                 pt::hpa{bar.address + page}, pt::ept::device_memory);
+        auto mapped = to.ept.map({at + part.offset, part.size}, pt::hpa{bar.address + part.offset},
+                                 pt::ept::device_memory);
         if (!mapped) {
-            const auto undone = unmap_registers({pt::gpa{bar.address}, page}, to);
+            const auto undone = unmap_registers(pieces, at, to);
             return undone ? mapped.error() : undone;
         }
         to.ept_owed.merge(*std::move(mapped));
@@ -210,75 +212,143 @@ pt::result<void> map_registers(const pt::pci::bar& bar,
     return {};
 }
 
-pt::result<void> open_ports(const pt::pci::bar& bar, pt::pci::function_address nic, guest& to) {
-    if (bar.address > 0xFFFF) {
-        return pt::error{pt::errc::out_of_range, bar.address};
+/// Ports that are the same in guest and host are the guest's own; all others exit, and are forwarded.
+pt::result<void> open_ports(const pt::pci::bar_change& change, pt::vmx::port_owner owner,
+                            guest& to) {
+    to.ports.close_all(owner);
+    if (!change.to || change.to.address() != change.device.address) {
+        return {};
     }
     const auto ports = pt::range<pt::io_port>::checked(
-        pt::io_port{static_cast<std::uint16_t>(bar.address)}, bar.size);
-    if (!ports) {
-        return ports.error();
-    }
-    return to.ports.open(pt::vmx::port_owner{nic.source_id()}, *ports);
+        pt::io_port{static_cast<std::uint16_t>(change.device.address)}, change.device.size);
+    return ports ? to.ports.open(owner, *ports) : ports.error();
 }
 
-/// The BARs of a function that a guest has.
-struct given_bars {
-    pt::pci::bar_list all;
-    std::size_t count = 0; ///< how many of them, from the first on
+/// What the guest does with its view of the NIC, as it concerns the guest's tables.
+struct nic_events {
+    guest* of;
+    const pt::pci::msi_x_layout* msi_x;
+    pt::vmx::port_owner owner;
+
+    pt::result<void> bar_changed(const pt::pci::bar_change& change) {
+        if (change.device.kind == pt::pci::bar_kind::io) {
+            return open_ports(change, owner, *of);
+        }
+        if (change.device.kind == pt::pci::bar_kind::rom) {
+            return pt::error{pt::errc::refused, change.to.address()}; // this VMM has another one
+        }
+        const auto pieces = pt::pci::bar_pieces::of(change.device, *msi_x);
+        if (change.from) {
+            if (const auto unmapped = unmap_registers(pieces, pt::gpa{change.from.address()}, *of);
+                !unmapped) {
+                return unmapped;
+            }
+        }
+        if (change.to) {
+            if (const auto mapped =
+                    map_registers(change.device, pieces, pt::gpa{change.to.address()}, *of);
+                !mapped) {
+                return mapped;
+            }
+        }
+        return settle(*of);
+    }
+    void power_state_changed(pt::pci::power_state, pt::pci::power_state) {}
+    void reset() {} // the exit loop resets the device before it lets the guest go on
 };
 
-/// Blocks the function and takes its ports and registers from the guest.
-pt::result<void> take_away(pt::pci::function_address nic, const given_bars& bars, guest& from,
+/// The guest's messages end at its own local APIC, as edges.
+struct nic_route {
+    pt::lapic::local_apic* apic;
+
+    void open(pt::pci::interrupt_source, pt::pci::interrupt_message) {}
+    void close(pt::pci::interrupt_source) {}
+    void send(pt::pci::interrupt_source, pt::pci::interrupt_message message) {
+        apic->accept(static_cast<std::uint8_t>(message.data), pt::lapic::trigger_mode::edge);
+    }
+    bool pending(pt::pci::interrupt_source) { return false; }
+};
+
+/// The NIC's BARs where the kernel has mapped them, for the registers beside the MSI-X table.
+struct nic_memory {
+    volatile unsigned char* bars[6];
+
+    std::uint64_t read(std::uint8_t bar, std::uint64_t offset, pt::mmio_width size) {
+        volatile unsigned char* const at = bars[bar] + offset;
+        switch (size) {
+        case pt::mmio_width::byte: return *at;
+        case pt::mmio_width::word: return *reinterpret_cast<volatile std::uint16_t*>(at);
+        case pt::mmio_width::dword: return *reinterpret_cast<volatile std::uint32_t*>(at);
+        case pt::mmio_width::qword: return *reinterpret_cast<volatile std::uint64_t*>(at);
+        }
+        return pt::all_ones(size);
+    }
+    void write(std::uint8_t bar, std::uint64_t offset, pt::mmio_width size, std::uint64_t value) {
+        volatile unsigned char* const at = bars[bar] + offset;
+        switch (size) {
+        case pt::mmio_width::byte: *at = static_cast<std::uint8_t>(value); break;
+        case pt::mmio_width::word:
+            *reinterpret_cast<volatile std::uint16_t*>(at) = static_cast<std::uint16_t>(value);
+            break;
+        case pt::mmio_width::dword:
+            *reinterpret_cast<volatile std::uint32_t*>(at) = static_cast<std::uint32_t>(value);
+            break;
+        case pt::mmio_width::qword: *reinterpret_cast<volatile std::uint64_t*>(at) = value; break;
+        }
+    }
+};
+
+using nic_view =
+    pt::pci::virtual_function_view<host_config, nic_events, nic_route, nic_memory, spin_lock>;
+
+/// Blocks the function, and takes its ports, registers and interrupts from the guest.
+pt::result<void> take_away(pt::pci::function_address nic, nic_view& view, guest& from,
                            remapping_unit& unit, context_tables& roots) {
     const auto blocked = roots.detach(nic, unit);
     if (!blocked && blocked.error().code != pt::errc::not_mapped) {
         return blocked;
     }
-    from.ports.close_all(pt::vmx::port_owner{nic.source_id()});
-    for (std::size_t i = 0; i < bars.count; ++i) {
-        const auto& bar = bars.all.begin()[i];
-        if (bar->kind == pt::pci::bar_kind::io || bar->kind == pt::pci::bar_kind::rom) {
-            continue;
-        }
-        if (const auto unmapped = unmap_registers({pt::gpa{bar->address}, bar->size}, from);
-            !unmapped) {
-            return unmapped;
-        }
-    }
+    view.close();
     return settle(from);
 }
 
 /// All of the function, or an error and nothing.
-pt::result<given_bars> give(pt::pci::function_address nic, guest& to, remapping_unit& unit,
-                            context_tables& roots) {
-    host_config config{cpu_ports{}};
-    const auto msi_x = pt::pci::read_msi_x(config, nic);
+pt::result<void> give(pt::pci::function_address nic, nic_view& view,
+                      pt::pci::msi_x_vector (&vectors)[5], guest& to, remapping_unit& unit,
+                      context_tables& roots) {
     const auto root = to.dma.root();
-    given_bars bars{pt::pci::size_bars(config, nic)};
-    pt::result<void> so_far = root ? pt::result<void>{} : root.error();
-    for (const auto& bar : bars.all) {
-        if (so_far && !bar) {
-            so_far = bar.error();
-        } else if (so_far && bar->kind == pt::pci::bar_kind::io) {
-            so_far = open_ports(*bar, nic, to);
-        } else if (so_far && bar->kind != pt::pci::bar_kind::rom) {
-            so_far = map_registers(*bar, msi_x, to);
-        }
-        bars.count += so_far ? 1 : 0;
+    if (!root) {
+        return root.error();
     }
-    if (so_far) {
-        so_far = settle(to);
+    if (const auto shown = view.open(pt::pci::size_bars(host_config{cpu_ports{}}, nic), vectors, 5);
+        !shown) {
+        return shown;
     }
-    if (so_far) {
-        so_far = roots.attach(
-            nic, pt::vtd::context_entry::translated(*root, to.dma.format(), to.domain_id), unit);
+    const auto attached = roots.attach(
+        nic, pt::vtd::context_entry::translated(*root, to.dma.format(), to.domain_id), unit);
+    if (!attached) {
+        const auto undone = take_away(nic, view, to, unit, roots);
+        return undone ? attached : undone;
     }
-    if (!so_far) {
-        const auto undone = take_away(nic, bars, to, unit, roots);
-        return undone ? so_far.error() : undone.error();
+    return {};
+}
+
+/// An EPT violation in a page that is trapped; false: not a load or store of the NIC's.
+bool on_ept_violation(nic_view& view, pt::gpa at, bool store, pt::mmio_width size,
+                      std::uint64_t& value) {
+    constexpr std::uint8_t msi_x_bar = 3; // of the 82574
+    view.settle();
+    const pt::pci::bar_place place = view.place(msi_x_bar);
+    if (!place || at.raw < place.address() || at.raw - place.address() >= 16 * pt::KiB) {
+        return false;
     }
-    return bars;
+    const std::uint64_t offset = at.raw - place.address();
+    if (store) {
+        view.write_memory(msi_x_bar, offset, size, value);
+    } else {
+        value = view.read_memory(msi_x_bar, offset, size);
+    }
+    return true;
 }
 
 /// The guest is gone, and its devices are taken away: its tables go as well.
@@ -310,7 +380,12 @@ unsigned report_faults(remapping_unit& unit) {
     return seen;
 }
 
-using guest_config = pt::pci::config_ports<host_config>;
+/// What the guest finds behind 0xCF8 and 0xCFC: its functions where it believes them to be.
+using guest_config = pt::pci::config_ports<pt::pci::config_router>;
+
+pt::result<void> plug_in(pt::pci::config_routes<8>& slots, nic_view& view) {
+    return slots.add({0, 0, 3, 0}, view);
+}
 
 /// The guest's IN; ports that nobody claims float.
 std::uint32_t in(guest_config& config, pt::io_port port, pt::width size) {

@@ -288,6 +288,56 @@ static_assert(!mmio_io<no_read32> && !mmio_io<no_read64> && !mmio_io<no_write32>
               !mmio_io<write64_with_result>);
 } // namespace of_mmio_io
 
+// narrow_mmio_io
+namespace of_narrow_mmio_io {
+using least = archetype::narrow_mmio_io;
+static_assert(narrow_mmio_io<least> && narrow_mmio_io<derived<least>> &&
+              narrow_mmio_io<with_state<least>>);
+static_assert(mmio_io<least>, "it can do what the other can");
+static_assert(!narrow_mmio_io<not_copied<least>> && !narrow_mmio_io<only_moved<least>>);
+static_assert(!narrow_mmio_io<archetype::mmio_io>);
+
+struct no_read8 : least {
+    u8 read8(u32) = delete;
+};
+struct no_read16 : least {
+    u16 read16(u32) = delete;
+};
+struct no_write8 : least {
+    void write8(u32, u8) = delete;
+};
+struct no_write16 : least {
+    void write16(u32, u16) = delete;
+};
+struct no_read32 : least {
+    u32 read32(u32) = delete;
+};
+struct no_write64 : least {
+    void write64(u32, u64) = delete;
+};
+struct read8_wide : least {
+    u32 read8(u32);
+};
+struct read16_wide : least {
+    u32 read16(u32);
+};
+struct read8_of_gpa : least {
+    u8 read8(gpa);
+};
+struct write8_with_result : least {
+    bool write8(u32, u8);
+};
+struct write16_with_result : least {
+    bool write16(u32, u16);
+};
+static_assert(!narrow_mmio_io<no_read8> && !narrow_mmio_io<no_read16> &&
+              !narrow_mmio_io<no_write8> && !narrow_mmio_io<no_write16> &&
+              !narrow_mmio_io<no_read32> && !narrow_mmio_io<no_write64> &&
+              !narrow_mmio_io<read8_wide> && !narrow_mmio_io<read16_wide> &&
+              !narrow_mmio_io<read8_of_gpa> && !narrow_mmio_io<write8_with_result> &&
+              !narrow_mmio_io<write16_with_result>);
+} // namespace of_narrow_mmio_io
+
 // dma_memory
 namespace of_dma_memory {
 using least = archetype::dma_memory;
@@ -401,7 +451,7 @@ template <class... Archetypes>
 constexpr bool are_empty = (std::is_empty_v<Archetypes> && ...);
 static_assert(are_empty<archetype::table_memory, archetype::frame_source, archetype::publication,
                         archetype::mutex, archetype::port_io, archetype::mmio_io,
-                        archetype::dma_memory, archetype::barrier, archetype::clock,
-                        archetype::interrupt_sink, archetype::vcpu_state>);
+                        archetype::narrow_mmio_io, archetype::dma_memory, archetype::barrier,
+                        archetype::clock, archetype::interrupt_sink, archetype::vcpu_state>);
 
 } // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The example of docs/pci.md, compiled.
+// The example of docs/pci.md, the host's side, compiled; and a guest behind a filter.
 #include "pt/core/archetype.hpp"
 #include "pt/pci/bar.hpp"
 #include "pt/pci/capability.hpp"

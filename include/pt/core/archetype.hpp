@@ -51,6 +51,13 @@ struct mmio_io {
     constexpr void write64(std::uint32_t, std::uint64_t) {}
 };
 
+struct narrow_mmio_io : mmio_io {
+    constexpr std::uint8_t read8(std::uint32_t) { return 0xFF; }
+    constexpr std::uint16_t read16(std::uint32_t) { return 0xFFFF; }
+    constexpr void write8(std::uint32_t, std::uint8_t) {}
+    constexpr void write16(std::uint32_t, std::uint16_t) {}
+};
+
 struct dma_memory {
     constexpr std::uint64_t read64(std::uint32_t) { return 0; }
     constexpr void write64(std::uint32_t, std::uint64_t) {}
@@ -79,6 +86,7 @@ static_assert(pt::publication<publication>);
 static_assert(pt::mutex<mutex>);
 static_assert(pt::port_io<port_io>);
 static_assert(pt::mmio_io<mmio_io>);
+static_assert(pt::narrow_mmio_io<narrow_mmio_io>);
 static_assert(pt::dma_memory<dma_memory>);
 static_assert(pt::barrier<barrier>);
 static_assert(pt::clock<clock>);

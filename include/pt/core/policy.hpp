@@ -80,6 +80,17 @@ concept mmio_io = policy<M> &&
     { mmio.write64(offset, q) } -> std::same_as<void>;
 };
 
+/// A register window that also takes bytes and words, as configuration space does and as a guest's
+/// own instructions demand. A word may lie across the middle of a dword, which is one access to x86.
+template <class M>
+concept narrow_mmio_io = policy<M> && mmio_io<M> &&
+    requires(M& mmio, std::uint32_t offset, std::uint8_t b, std::uint16_t w) {
+    { mmio.read8(offset) } -> std::same_as<std::uint8_t>;
+    { mmio.read16(offset) } -> std::same_as<std::uint16_t>;
+    { mmio.write8(offset, b) } -> std::same_as<void>;
+    { mmio.write16(offset, w) } -> std::same_as<void>;
+};
+
 /// A buffer that a device reads and writes by DMA, e.g. a descriptor ring: offsets are bytes from its
 /// start, multiples of 8. Each call is one access that is not torn.
 template <class M>

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+/// The Base Address registers of the header. Where Enhanced Allocation fixes an address
+/// (enhanced_allocation.hpp) its register reads 0 and ignores writes: such a BAR is absent here.
 namespace pt::pci {
 
 enum class bar_kind : std::uint8_t {
@@ -139,29 +141,29 @@ struct bar {
     }
 }
 
-/// While it lives, the function decodes neither ports nor memory; then its Command is as it was
-/// before. Base Address registers change only meanwhile: a half-written or an all-ones address
-/// would answer on the bus, or reach a hypervisor's mapper.
-///
-/// A bridge forwards nothing downstream meanwhile, a console is mute, and some host bridges cut off
-/// memory itself: the VMM knows which functions it may ask.
+/// Whether the BAR can be moved there. errc::misaligned: not a multiple of the size.
+/// errc::out_of_range: its end is beyond what the kind can decode.
+[[nodiscard]] constexpr result<void> check_bar_address(const bar& sized, std::uint64_t address) {
+    expects(sized.size != 0 && (sized.size & (sized.size - 1)) == 0,
+            "a BAR is sized before it is moved");
+    const std::uint64_t last = bar_last_address(sized.kind);
+    if ((address & (sized.size - 1)) != 0) {
+        return error{errc::misaligned, address};
+    }
+    if (sized.size - 1 > last || address > last - (sized.size - 1)) {
+        return error{errc::out_of_range, address};
+    }
+    return {};
+}
+
+/// Base Address registers of a function, wherever they lie: in its header, or in a capability
+/// (sr_iov.hpp). Whoever writes to them sees to it that nothing is decoded meanwhile: a half-written
+/// or an all-ones address would answer on the bus, or reach a hypervisor's mapper.
 template <config_access Config>
-class decoding_off {
+class bar_registers {
 public:
-    constexpr decoding_off(Config config, function_address function)
-        : config_{config}, function_{function}, before_{pci::read<command>(config_, function)} {
-        if (decoded()) {
-            pci::write(config_, function_,
-                       before_.with(command::io_space(false), command::memory_space(false)));
-        }
-    }
-    constexpr ~decoding_off() {
-        if (decoded()) {
-            pci::write(config_, function_, before_);
-        }
-    }
-    decoding_off(const decoding_off&) = delete;
-    decoding_off& operator=(const decoding_off&) = delete;
+    constexpr bar_registers(Config config, function_address function)
+        : config_{config}, function_{function} {}
 
     /// What the registers of `which` hold, flags included; high half in bits 63:32.
     [[nodiscard]] constexpr std::uint64_t read(const bar& which) {
@@ -179,16 +181,95 @@ public:
         }
     }
 
+    /// Sizes a BAR whose kind and place are known, and leaves in it what was there. errc::absent
+    /// with the offset where nothing is implemented, errc::malformed with it as of size_bar below.
+    [[nodiscard]] constexpr result<bar> size(bar decoded) {
+        const std::uint64_t flags = bar_flag_bits(decoded.kind);
+        const std::uint64_t before = read(decoded);
+        decoded.address = before & ~flags;
+
+        // All ones, flags too: they are read-only, and some VMMs know a probe by exactly this value.
+        // In the ROM's register they are not, bit 0 turns it on.
+        write(decoded, decoded.kind == bar_kind::rom ? ~flags : ~std::uint64_t{0});
+        const std::uint64_t ones = read(decoded);
+        // A register at the very top and one that ignores writes look alike so far.
+        const bool unchanged = (ones & ~flags) == decoded.address;
+        std::uint64_t zeros = 0;
+        if (unchanged && decoded.address != 0) {
+            write(decoded, 0);
+            zeros = read(decoded) & ~flags;
+        }
+        write(decoded, before);
+
+        if (ones == 0 && before == 0) {
+            return error{errc::absent, decoded.offset};
+        }
+        const std::uint64_t writable = ones & ~flags;
+        const std::uint64_t rom_enable = decoded.kind == bar_kind::rom ? 1 : 0;
+        const bool flags_kept = (ones & flags) == (before & flags & ~rom_enable);
+        decoded.size = bar_size(decoded.kind, writable);
+        if (!flags_kept || zeros != 0 || decoded.size == 0 || (decoded.address & ~writable) != 0) {
+            return error{errc::malformed, decoded.offset};
+        }
+        return decoded;
+    }
+
+    /// Moves a sized BAR to an address that check_bar_address() allows, flags unchanged, and gives
+    /// it as it is now. errc::hardware_fault with the offset: the register does not hold the
+    /// address; what was there is back.
+    [[nodiscard]] constexpr result<bar> place(bar sized, std::uint64_t address) {
+        const std::uint64_t before = read(sized);
+        const std::uint64_t after = address | (before & bar_flag_bits(sized.kind));
+        write(sized, after);
+        if (read(sized) != after) {
+            write(sized, before);
+            return error{errc::hardware_fault, sized.offset};
+        }
+        sized.address = address;
+        return sized;
+    }
+
+protected:
+    [[no_unique_address]] Config config_;
+    function_address function_;
+
 private:
     static constexpr std::uint16_t high_offset(const bar& which) {
         return static_cast<std::uint16_t>(which.offset + 4);
     }
+};
+
+/// While it lives, the function decodes neither ports nor memory; then its Command is as it was
+/// before. The Base Address registers of its header change only meanwhile.
+///
+/// A bridge forwards nothing downstream meanwhile, a console is mute, and some host bridges cut off
+/// memory itself: the VMM knows which functions it may ask.
+template <config_access Config>
+class decoding_off : public bar_registers<Config> {
+public:
+    constexpr decoding_off(Config config, function_address function)
+        : bar_registers<Config>{config, function}, before_{pci::read<command>(config, function)} {
+        if (decoded()) {
+            pci::write(config, function,
+                       before_.with(command::io_space(false), command::memory_space(false)));
+        }
+    }
+    constexpr ~decoding_off() {
+        if (decoded()) {
+            pci::write(this->config_, this->function_, before_);
+        }
+    }
+    decoding_off(const decoding_off&) = delete;
+    decoding_off& operator=(const decoding_off&) = delete;
+
+private:
+    /// All ones is no Command but what is read where nobody is; a function that is plugged in there
+    /// meanwhile must not be given it.
     [[nodiscard]] constexpr bool decoded() const {
-        return before_[command::io_space] || before_[command::memory_space];
+        return before_.raw != 0xFFFF &&
+               (before_[command::io_space] || before_[command::memory_space]);
     }
 
-    [[no_unique_address]] Config config_;
-    function_address function_;
     command before_;
 };
 
@@ -225,44 +306,15 @@ template <config_access Config>
         return offset.error();
     }
     // First as a single register: what it is tells how many it takes.
-    bar sized{};
-    sized.kind = index == expansion_rom_index ? bar_kind::rom : bar_kind::mem32;
-    sized.offset = *offset;
-    const auto low = static_cast<std::uint32_t>(registers.read(sized));
-    const auto decoded = decode_bar(layout, index, low, 0);
+    bar single{};
+    single.kind = index == expansion_rom_index ? bar_kind::rom : bar_kind::mem32;
+    single.offset = *offset;
+    const auto decoded =
+        decode_bar(layout, index, static_cast<std::uint32_t>(registers.read(single)), 0);
     if (!decoded) {
         return decoded.error();
     }
-    sized = *decoded;
-
-    const std::uint64_t flags = bar_flag_bits(sized.kind);
-    const std::uint64_t before = sized.registers() == 2 ? registers.read(sized) : low;
-    sized.address = before & ~flags;
-
-    // All ones, flags too: they are read-only, and some VMMs know a probe by exactly this value. In
-    // the ROM's register they are not, bit 0 turns it on.
-    registers.write(sized, sized.kind == bar_kind::rom ? ~flags : ~std::uint64_t{0});
-    const std::uint64_t ones = registers.read(sized);
-    // A register at the very top and one that ignores writes look alike so far.
-    const bool unchanged = (ones & ~flags) == sized.address;
-    std::uint64_t zeros = 0;
-    if (unchanged && sized.address != 0) {
-        registers.write(sized, 0);
-        zeros = registers.read(sized) & ~flags;
-    }
-    registers.write(sized, before);
-
-    if (ones == 0 && before == 0) {
-        return error{errc::absent, *offset};
-    }
-    const std::uint64_t writable = ones & ~flags;
-    const std::uint64_t rom_enable = sized.kind == bar_kind::rom ? 1 : 0;
-    const bool flags_kept = (ones & flags) == (before & flags & ~rom_enable);
-    sized.size = bar_size(sized.kind, writable);
-    if (!flags_kept || zeros != 0 || sized.size == 0 || (sized.address & ~writable) != 0) {
-        return error{errc::malformed, *offset};
-    }
-    return sized;
+    return registers.size(*decoded);
 }
 
 /// Decodes and sizes register `index` of a function, with decoding off meanwhile. errc::absent
@@ -362,26 +414,11 @@ template <config_access Config>
 template <config_access Config>
 [[nodiscard]] constexpr result<bar> write_bar(Config config, function_address function,
                                               const bar& sized, std::uint64_t address) {
-    expects(sized.size != 0 && (sized.size & (sized.size - 1)) == 0,
-            "a BAR is sized before it is moved");
-    const std::uint64_t last = bar_last_address(sized.kind);
-    if ((address & (sized.size - 1)) != 0) {
-        return error{errc::misaligned, address};
+    if (const auto allowed = check_bar_address(sized, address); !allowed) {
+        return allowed.error();
     }
-    if (sized.size - 1 > last || address > last - (sized.size - 1)) {
-        return error{errc::out_of_range, address};
-    }
-    const std::uint64_t flags = bar_flag_bits(sized.kind);
     decoding_off<Config> registers{config, function};
-    const std::uint64_t before = registers.read(sized);
-    registers.write(sized, address | (before & flags));
-    if (registers.read(sized) != (address | (before & flags))) {
-        registers.write(sized, before);
-        return error{errc::hardware_fault, sized.offset};
-    }
-    bar moved = sized;
-    moved.address = address;
-    return moved;
+    return registers.place(sized, address);
 }
 
 } // namespace pt::pci

@@ -38,25 +38,57 @@ enum class capability_id : std::uint8_t {
     flattening_portal_bridge = 0x15,
 };
 
-/// What an extended capability is [pcie]; those that matter for passing a function through. A list
-/// may hold any other number.
+/// What an extended capability is [pcie]. A list may hold any other number.
 enum class extended_capability_id : std::uint16_t {
     null = 0x0000,
     advanced_error_reporting = 0x0001,
     virtual_channel = 0x0002,
     device_serial_number = 0x0003,
     power_budgeting = 0x0004,
+    root_complex_link_declaration = 0x0005,
+    root_complex_internal_link_control = 0x0006,
+    root_complex_event_collector_endpoint_association = 0x0007,
+    multi_function_virtual_channel = 0x0008,
+    virtual_channel_with_multi_function = 0x0009, ///< virtual_channel beside the one above
+    root_complex_register_block = 0x000A,
     vendor_specific = 0x000B,
+    configuration_access_correlation = 0x000C,
     access_control_services = 0x000D,
     alternative_routing_id = 0x000E,
     address_translation_services = 0x000F,
     single_root_io_virtualization = 0x0010,
+    multi_root_io_virtualization = 0x0011,
+    multicast = 0x0012,
     page_request_interface = 0x0013,
     resizable_bar = 0x0015,
+    dynamic_power_allocation = 0x0016,
+    tph_requester = 0x0017,
     latency_tolerance_reporting = 0x0018,
     secondary_pci_express = 0x0019,
+    protocol_multiplexing = 0x001A,
     pasid = 0x001B,
+    ln_requester = 0x001C,
+    downstream_port_containment = 0x001D,
+    l1_pm_substates = 0x001E,
+    precision_time_measurement = 0x001F,
+    pci_express_over_m_phy = 0x0020,
+    frs_queueing = 0x0021,
+    readiness_time_reporting = 0x0022,
     designated_vendor_specific = 0x0023,
+    vf_resizable_bar = 0x0024,
+    data_link_feature = 0x0025,
+    physical_layer_16_gt = 0x0026,
+    lane_margining_at_the_receiver = 0x0027,
+    hierarchy_id = 0x0028,
+    native_pcie_enclosure_management = 0x0029,
+    physical_layer_32_gt = 0x002A,
+    alternate_protocol = 0x002B,
+    system_firmware_intermediary = 0x002C,
+    shadow_functions = 0x002D,
+    data_object_exchange = 0x002E,
+    device_3 = 0x002F,
+    integrity_and_data_encryption = 0x0030,
+    physical_layer_64_gt = 0x0031,
 };
 
 /// The first word of a capability.
@@ -80,12 +112,22 @@ struct extended_capability_header : reg<extended_capability_header, std::uint32_
     static constexpr field_list fields{next, version, id};
 };
 
+/// Whether `size` bytes from `offset` on end at or before `end`.
+[[nodiscard]] constexpr bool ends_within(std::uint16_t offset, unsigned size, std::uint16_t end) {
+    return size <= end && offset <= end - size;
+}
+
 /// A capability: what it is, and the offset of its header, a multiple of 4 in 0x40..0xFC.
 struct capability {
     using id_type = capability_id;
 
     capability_id id{};
     std::uint16_t offset = 0;
+
+    /// Whether `size` bytes from its header on lie inside the space that its list is in.
+    [[nodiscard]] constexpr bool has_room(unsigned size) const {
+        return ends_within(offset, size, conventional_config_space_size);
+    }
 
     friend constexpr bool operator==(const capability&, const capability&) = default;
 };
@@ -98,6 +140,11 @@ struct extended_capability {
     extended_capability_id id{};
     std::uint8_t version = 0;
     std::uint16_t offset = 0;
+
+    /// Whether `size` bytes from its header on lie inside the space that its list is in.
+    [[nodiscard]] constexpr bool has_room(unsigned size) const {
+        return ends_within(offset, size, config_space_size);
+    }
 
     friend constexpr bool operator==(const extended_capability&,
                                      const extended_capability&) = default;
@@ -154,35 +201,14 @@ private:
     }
 };
 
-/// The extended list, which starts at 0x100 of every PCI Express function.
-struct extended_list {
-    using entry = extended_capability;
-
-    static constexpr std::uint16_t first_offset = 0x100;
-    static constexpr std::uint16_t end_offset = config_space_size;
-
-    template <config_access Config>
-    static constexpr std::uint16_t start(Config&, function_address) {
-        return first_offset;
-    }
-
-    template <config_access Config>
-    static constexpr capability_link<entry> at(Config& config, function_address function,
-                                               std::uint16_t offset) {
-        using header = extended_capability_header;
-        const header read{config.read(function, offset, width::dword)};
-        const auto next = static_cast<std::uint16_t>(read[header::next] & 0xFFCU);
-        return {{read[header::id], read[header::version], offset},
-                read.raw != 0 && read.raw != 0xFFFF'FFFF,
-                next < first_offset ? std::uint16_t{0} : next};
-    }
-};
-
 /// The end of a capability_list.
 struct capability_list_end {};
 
 /// A function's capabilities as a lazy range: each step of a range-for is one read of a header.
 /// Each place of the space is visited at most once, so that the walk ends whatever the device says.
+///
+/// An iterator points into its list and must not outlive it. So it is default-constructible and
+/// assignable whatever the Config is, and the list models a forward range for every Config.
 template <config_access Config, class List>
 class capability_list {
 public:
@@ -194,10 +220,6 @@ public:
         using difference_type = std::ptrdiff_t;
 
         constexpr iterator() = default;
-        constexpr iterator(Config config, function_address function)
-            : config_{config}, function_{function} {
-            visit(List::start(config_, function_));
-        }
 
         [[nodiscard]] constexpr value_type operator*() const { return link_.entry; }
         [[nodiscard]] constexpr const value_type* operator->() const { return &link_.entry; }
@@ -219,6 +241,13 @@ public:
         }
 
     private:
+        friend capability_list;
+
+        explicit constexpr iterator(const capability_list& list) : list_{&list} {
+            Config config = list.config_;
+            visit(List::start(config, list.function_));
+        }
+
         /// Stands at `offset` now, or at the end if that is 0, was visited, or holds no capability.
         constexpr void visit(std::uint16_t offset) {
             offset_ = 0;
@@ -231,7 +260,8 @@ public:
                 return;
             }
             visited_[place / 64] |= bit;
-            link_ = List::at(config_, function_, offset);
+            Config config = list_->config_; // a handle; reading through it needs it mutable
+            link_ = List::at(config, list_->function_, offset);
             if (link_.is_entry) {
                 offset_ = offset;
             }
@@ -239,8 +269,7 @@ public:
 
         static constexpr std::size_t places = (List::end_offset - List::first_offset) / 4U;
 
-        [[no_unique_address]] Config config_{};
-        function_address function_{};
+        const capability_list* list_ = nullptr;
         std::uint16_t offset_ = 0; ///< 0 at the end
         capability_link<value_type> link_{};
         std::uint64_t visited_[(places + 63) / 64]{};
@@ -249,7 +278,8 @@ public:
     constexpr capability_list(Config config, function_address function)
         : config_{config}, function_{function} {}
 
-    [[nodiscard]] constexpr iterator begin() const { return {config_, function_}; }
+    [[nodiscard]] constexpr iterator begin() const& { return iterator{*this}; }
+    iterator begin() const&& = delete; ///< it would point into a list that is gone
     [[nodiscard]] constexpr capability_list_end end() const { return {}; }
 
     /// The first one with that id; errc::absent with the id if there is none.
@@ -260,6 +290,18 @@ public:
             }
         }
         return error{errc::absent, static_cast<std::uint64_t>(id)};
+    }
+
+    /// The first one with that id, which is to have `size` bytes, header included; errc::absent with
+    /// the id if there is none, errc::malformed with its offset if it runs past the end of the
+    /// space.
+    [[nodiscard]] constexpr result<value_type> find(typename value_type::id_type id,
+                                                    unsigned size) const {
+        const auto found = find(id);
+        if (found && !found->has_room(size)) {
+            return error{errc::malformed, found->offset};
+        }
+        return found;
     }
 
 private:
@@ -273,9 +315,38 @@ template <config_access Config>
     return capability_list<Config, standard_list>{config, function};
 }
 
-/// The function's extended capabilities; none if nothing is at 0x100. Behind a bridge to
-/// conventional PCI some machines show the first 256 bytes again from 0x100 on: ask only functions
-/// that have the PCI Express capability.
+/// The extended list, which starts at 0x100 of every PCI Express function. Only there: a bridge to
+/// conventional PCI may drop the upper bits of an offset, and its functions then show their first
+/// 256 bytes again from 0x100 on. Every function of PCI Express has the PCI Express capability,
+/// those integrated into the root complex and the virtual ones of SR-IOV too [pcie]; host bridges
+/// without it exist, and nobody passes them through. PCI-X mode 2, which had the space as well, is
+/// extinct.
+struct extended_list {
+    using entry = extended_capability;
+
+    static constexpr std::uint16_t first_offset = 0x100;
+    static constexpr std::uint16_t end_offset = config_space_size;
+
+    template <config_access Config>
+    static constexpr std::uint16_t start(Config& config, function_address function) {
+        return capabilities(config, function).find(capability_id::pci_express) ? first_offset
+                                                                               : std::uint16_t{0};
+    }
+
+    template <config_access Config>
+    static constexpr capability_link<entry> at(Config& config, function_address function,
+                                               std::uint16_t offset) {
+        using header = extended_capability_header;
+        const header read{config.read(function, offset, width::dword)};
+        const auto next = static_cast<std::uint16_t>(read[header::next] & 0xFFCU);
+        return {{read[header::id], read[header::version], offset},
+                read.raw != 0 && read.raw != 0xFFFF'FFFF,
+                next < first_offset ? std::uint16_t{0} : next};
+    }
+};
+
+/// The function's extended capabilities; none if it lacks the PCI Express capability, or if nothing
+/// is at 0x100. The first step walks the standard list.
 template <config_access Config>
 [[nodiscard]] constexpr auto extended_capabilities(Config config, function_address function) {
     return capability_list<Config, extended_list>{config, function};

@@ -39,7 +39,14 @@ struct port_answer {
 ///   ports, a word at 0xCFB is a byte at 0xCFB and one of CONFIG_DATA: port_claim::part. Bytes are
 ///   never claimed in part, so offering them one by one comes to an end. Do not forward such an
 ///   access unsplit to the host's ports.
-template <config_access Config>
+///
+/// Form is what the guest's CONFIG_ADDRESS means. With extended_config_address the ports reach all
+/// 4096 bytes: for a guest that finds, or is told of, an AMD processor with that extension turned
+/// on. Others write 0 to the bits that it adds, and see no difference.
+///
+/// The latch is one for all of a guest's processors: the VMM keeps them apart, as it does in front
+/// of the functions.
+template <config_access Config, config_address_form Form = config_address>
 class config_ports {
 public:
     /// The ports cannot name a segment: all functions are asked for in this one.
@@ -67,7 +74,7 @@ public:
         if (port.raw == config_address_port) {
             return {mine, selected_.raw};
         }
-        if (!selected_[config_address::enable]) {
+        if (!selected_[Form::enable]) {
             return {mine, all_ones(size)};
         }
         return {mine, config_.read(selected_.target(segment_), offset(port), size)};
@@ -81,14 +88,14 @@ public:
         }
         if (port.raw == config_address_port) {
             selected_ = selected_.after_write(value);
-        } else if (selected_[config_address::enable]) {
+        } else if (selected_[Form::enable]) {
             config_.write(selected_.target(segment_), offset(port), size, value & all_ones(size));
         }
         return mine;
     }
 
     /// What CONFIG_ADDRESS holds, 0 after reset. It changes by a dword write to 0xCF8 only.
-    [[nodiscard]] constexpr config_address selected() const { return selected_; }
+    [[nodiscard]] constexpr Form selected() const { return selected_; }
 
 private:
     static constexpr unsigned config_address_port = 0xCF8;
@@ -100,7 +107,7 @@ private:
 
     [[no_unique_address]] Config config_;
     std::uint16_t segment_;
-    config_address selected_{};
+    Form selected_{};
 };
 
 } // namespace pt::pci

@@ -82,7 +82,9 @@ struct status : reg<status, std::uint16_t> {
     static constexpr bits< 5,  5, bool, access::read_only>         capable_of_66_mhz{};
     static constexpr bits< 4,  4, bool, access::read_only>         capabilities_list{};
     static constexpr bits< 3,  3, bool, access::read_only>         interrupt_status{};
-    static constexpr bits< 2,  0, std::uint8_t, access::zero>      reserved_2_0{};
+    static constexpr bits< 2,  1, std::uint8_t, access::zero>      reserved_2_1{};
+    /// It can be accessed at once after a reset [pcie].
+    static constexpr bits< 0,  0, bool, access::read_only>         immediate_readiness{};
     // clang-format on
     static constexpr field_list fields{detected_parity_error,
                                        signaled_system_error,
@@ -96,7 +98,33 @@ struct status : reg<status, std::uint16_t> {
                                        capable_of_66_mhz,
                                        capabilities_list,
                                        interrupt_status,
-                                       reserved_2_0};
+                                       reserved_2_1,
+                                       immediate_readiness};
+};
+
+/// The base class, what a function is at first glance [pci]. A function may say any other number.
+enum class base_class : std::uint8_t {
+    unclassified = 0x00, ///< built before there were class codes
+    mass_storage = 0x01,
+    network = 0x02,
+    display = 0x03,
+    multimedia = 0x04,
+    memory = 0x05,
+    bridge = 0x06,
+    simple_communication = 0x07,
+    base_system_peripheral = 0x08,
+    input = 0x09,
+    docking_station = 0x0A,
+    processor = 0x0B,
+    serial_bus = 0x0C,
+    wireless = 0x0D,
+    intelligent_io = 0x0E,
+    satellite_communication = 0x0F,
+    encryption = 0x10,
+    signal_processing = 0x11,
+    processing_accelerator = 0x12,
+    non_essential_instrumentation = 0x13,
+    other = 0xFF, ///< fits no class
 };
 
 /// Class Code (its three bytes) and Revision ID.
@@ -105,10 +133,10 @@ struct class_code : reg<class_code, std::uint32_t> {
     static constexpr std::uint16_t offset = 0x08;
 
     // clang-format off
-    static constexpr bits<31, 24, std::uint8_t, access::read_only> base_class{};
-    static constexpr bits<23, 16, std::uint8_t, access::read_only> sub_class{};
-    static constexpr bits<15,  8, std::uint8_t, access::read_only> programming_interface{};
-    static constexpr bits< 7,  0, std::uint8_t, access::read_only> revision_id{};
+    static constexpr bits<31, 24, pci::base_class, access::read_only> base_class{};
+    static constexpr bits<23, 16, std::uint8_t, access::read_only>    sub_class{};
+    static constexpr bits<15,  8, std::uint8_t, access::read_only>    programming_interface{};
+    static constexpr bits< 7,  0, std::uint8_t, access::read_only>    revision_id{};
     // clang-format on
     static constexpr field_list fields{base_class, sub_class, programming_interface, revision_id};
 };
@@ -182,6 +210,55 @@ struct interrupt_pin : reg<interrupt_pin, std::uint8_t> {
     static constexpr field_list fields{pin};
 };
 
+/// Expansion ROM Base Address. Header type 00h only; type 01h has the same at 0x38. bar.hpp sizes and
+/// moves it; whether it answers is for this register to say, besides Command.
+struct expansion_rom_base_address : reg<expansion_rom_base_address, std::uint32_t> {
+    using reg::reg;
+    static constexpr std::uint16_t offset = 0x30;
+
+    // clang-format off
+    static constexpr bits<31, 11, std::uint32_t>                   base{}; ///< in units of 2 KiB
+    static constexpr bits<10,  1, std::uint16_t, access::preserve> reserved_10_1{};
+    static constexpr bits< 0,  0, bool>                            enable{};
+    // clang-format on
+    static constexpr field_list fields{base, reserved_10_1, enable};
+};
+
+/// MIN_GNT: how long the function likes to keep the bus, in units of 1/4 microsecond; 0 in PCI
+/// Express. Header type 00h only.
+struct min_gnt : reg<min_gnt, std::uint8_t> {
+    using reg::reg;
+    static constexpr std::uint16_t offset = 0x3E;
+
+    static constexpr bits<7, 0, std::uint8_t, access::read_only> quarter_microseconds{};
+    static constexpr field_list fields{quarter_microseconds};
+};
+
+/// MAX_LAT: how often the function needs the bus, in units of 1/4 microsecond; 0 in PCI Express.
+/// Header type 00h only.
+struct max_lat : reg<max_lat, std::uint8_t> {
+    using reg::reg;
+    static constexpr std::uint16_t offset = 0x3F;
+
+    static constexpr bits<7, 0, std::uint8_t, access::read_only> quarter_microseconds{};
+    static constexpr field_list fields{quarter_microseconds};
+};
+
+/// CardBus CIS Pointer: where a CardBus card's description of itself begins; 0 in all else. Header
+/// type 00h only.
+struct cardbus_cis_pointer : reg<cardbus_cis_pointer, std::uint32_t> {
+    using reg::reg;
+    static constexpr std::uint16_t offset = 0x28;
+
+    // clang-format off
+    static constexpr bits<31, 28, std::uint8_t, access::read_only>  rom_image{};
+    static constexpr bits<27,  3, std::uint32_t, access::read_only> offset_in_qwords{};
+    /// 0: configuration space, 1 to 6: Base Address register 0 to 5, 7: the expansion ROM.
+    static constexpr bits< 2,  0, std::uint8_t, access::read_only>  address_space{};
+    // clang-format on
+    static constexpr field_list fields{rom_image, offset_in_qwords, address_space};
+};
+
 /// Subsystem ID and Subsystem Vendor ID. Header type 00h only.
 struct subsystem : reg<subsystem, std::uint32_t> {
     using reg::reg;
@@ -202,20 +279,6 @@ struct capabilities_pointer : reg<capabilities_pointer, std::uint8_t> {
 
     static constexpr bits<7, 0, std::uint8_t, access::read_only> pointer{};
     static constexpr field_list fields{pointer};
-};
-
-/// The bus numbers of a PCI-to-PCI bridge. Header type 01h only.
-struct bus_numbers : reg<bus_numbers, std::uint32_t> {
-    using reg::reg;
-    static constexpr std::uint16_t offset = 0x18;
-
-    // clang-format off
-    static constexpr bits<31, 24, std::uint8_t> secondary_latency_timer{};
-    static constexpr bits<23, 16, std::uint8_t> subordinate{}; ///< the highest bus behind it
-    static constexpr bits<15,  8, std::uint8_t> secondary{};   ///< the bus right behind it
-    static constexpr bits< 7,  0, std::uint8_t> primary{};     ///< the bus that it is on
-    // clang-format on
-    static constexpr field_list fields{secondary_latency_timer, subordinate, secondary, primary};
 };
 
 } // namespace pt::pci

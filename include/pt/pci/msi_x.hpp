@@ -5,6 +5,7 @@
 #include "pt/core/result.hpp"
 #include "pt/pci/bar.hpp"
 #include "pt/pci/capability.hpp"
+#include "pt/pci/capability_register.hpp"
 #include "pt/pci/config_access.hpp"
 
 #include <cstdint>
@@ -61,18 +62,14 @@ struct msi_x_layout {
 /// bytes.
 template <config_access Config>
 [[nodiscard]] constexpr result<msi_x_layout> read_msi_x(Config config, function_address function) {
-    const auto found = capabilities(config, function).find(capability_id::msi_x);
+    const auto found = capabilities(config, function).find(capability_id::msi_x, 12);
     if (!found) {
         return found.error();
     }
     const auto at = [&](unsigned bytes) {
         return static_cast<std::uint16_t>(found->offset + bytes);
     };
-    if (found->offset + 12 > conventional_config_space_size) {
-        return error{errc::malformed, found->offset};
-    }
-    const msi_x_message_control control{static_cast<std::uint16_t>(
-        config.read(function, at(msi_x_message_control::offset_in_capability), width::word))};
+    const auto control = read<msi_x_message_control>(config, function, *found);
     msi_x_layout layout;
     layout.vectors = static_cast<std::uint16_t>(control[msi_x_message_control::table_size] + 1);
 

@@ -440,6 +440,19 @@ TEST_CASE("an address with a bit that all ones do not set is malformed", "[pci][
     REQUIRE(holds());
 }
 
+TEST_CASE("a register that all ones clear is malformed, not absent", "[pci][rule 6]") {
+    constexpr auto holds = [] {
+        device d;
+        d.on();
+        d.bar(0x10, 0, 0xFEB0'0000);
+        d.functions[0].write_1_to_clear[0x12] = 0xFF;
+        d.functions[0].write_1_to_clear[0x13] = 0xFF;
+        return d.malformed(0, 0x10);
+    };
+    STATIC_REQUIRE(holds());
+    REQUIRE(holds());
+}
+
 TEST_CASE("a malformed BAR does not hide the others", "[pci][rule 6]") {
     constexpr auto holds = [] {
         device d;
@@ -480,6 +493,22 @@ TEST_CASE("an absent function has no BARs and is not written", "[pci][rule 3]") 
     CHECK(pt::pci::read_bars(d.config(), nobody).size() == 0);
     CHECK(size_bar(d.config(), nobody, 0).error().code == errc::absent);
     CHECK(d.machine.writes() == 0);
+}
+
+TEST_CASE("what is read as Command where nobody is, is never written", "[pci][rule 3][rule 6]") {
+    constexpr auto holds = [] {
+        device d; // removed since it was sized; whoever is plugged in next would get all ones
+        d.machine.function_count = 0;
+        const bar sized{bar_kind::mem32, false, 0, 0x10, 0, 0x2'0000};
+        const auto moved = write_bar(d.config(), nic, sized, 0xFEBC'0000);
+        bool good = moved.error() == error{errc::hardware_fault, 0x10};
+        for (std::size_t n = 0; n < d.machine.writes(); ++n) {
+            good &= d.machine.write(n).offset != command_offset;
+        }
+        return good;
+    };
+    STATIC_REQUIRE(holds());
+    REQUIRE(holds());
 }
 
 TEST_CASE("a function that is removed in the middle never yields a size", "[pci][rule 6]") {

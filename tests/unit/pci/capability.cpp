@@ -4,7 +4,11 @@
 #include "fake_machine.hpp"
 
 #include <catch2/catch_test_macros.hpp>
+#include <range/v3/range/concepts.hpp>
+#include <range/v3/range/conversion.hpp>
+#include <range/v3/view/transform.hpp>
 
+#include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <iterator>
@@ -36,6 +40,11 @@ struct device {
     constexpr void pointer(std::uint8_t offset) { functions[0].put(0x34, 1, offset); }
     constexpr void entry(std::size_t offset, std::uint8_t id, std::uint8_t next) {
         functions[0].put(offset, 2, std::uint64_t{id} | std::uint64_t{next} << 8);
+    }
+    /// A function of PCI Express; others have no extended list.
+    constexpr void express() {
+        pointer(0x44);
+        entry(0x44, 0x10, 0);
     }
     constexpr void extended(std::size_t offset, std::uint16_t id, std::uint64_t version,
                             std::uint64_t next) {
@@ -211,6 +220,7 @@ TEST_CASE("the extended list starts at 0x100 and is followed by its 12-bit point
           "[pci][rule 4]") {
     constexpr auto holds = [] {
         device d;
+        d.express();
         d.extended(0x100, 0x0001, 2, 0x14B); // bits 1:0 are lost
         d.extended(0x148, 0x0003, 1, 0xFFC);
         d.extended(0xFFC, 0x0010, 1, 0x000);
@@ -228,6 +238,7 @@ TEST_CASE("the extended list starts at 0x100 and is followed by its 12-bit point
 TEST_CASE("zero or all ones at 0x100 is no extended list", "[pci][rule 4]") {
     constexpr auto holds = [] {
         device d;
+        d.express();
         const bool zero = d.yields_extended({});
         d.functions[0].put(0x100, 4, 0xFFFF'FFFF);
         return zero && d.yields_extended({});
@@ -241,11 +252,13 @@ TEST_CASE("an extended pointer below 0x100 ends the list, and loops end", "[pci]
         bool good = true;
         for (const unsigned end : {0x000U, 0x003U, 0x040U, 0x0FCU, 0x0FFU}) {
             device d;
+            d.express();
             d.entry(0x40, 0x09, 0);
             d.extended(0x100, 0x0001, 1, end);
             good &= d.yields_extended({0x100});
         }
         device loop;
+        loop.express();
         loop.extended(0x100, 0x0001, 1, 0x200);
         loop.extended(0x200, 0x0003, 1, 0x300);
         loop.extended(0x300, 0x0004, 1, 0x203);
@@ -259,9 +272,59 @@ TEST_CASE("a hidden first entry, id 0 with a pointer, does not end the extended 
           "[pci][rule 4]") {
     constexpr auto holds = [] {
         device d;
+        d.express();
         d.extended(0x100, 0x0000, 0, 0x140);
         d.extended(0x140, 0x000D, 1, 0);
         return d.yields_extended({0x100, 0x140});
+    };
+    STATIC_REQUIRE(holds());
+    REQUIRE(holds());
+}
+
+TEST_CASE("only a function of PCI Express has an extended list: a bridge to conventional PCI may "
+          "show the first 256 bytes again from 0x100 on",
+          "[pci][rule 4]") {
+    constexpr auto holds = [] {
+        device d; // its ids, at 0x100 once more, look like a capability 8086h with a pointer 10Dh
+        d.pointer(0x40);
+        d.entry(0x40, 0x05, 0x50);
+        d.entry(0x50, 0x01, 0x00);
+        for (std::size_t byte = 0; byte < 0x100; ++byte) {
+            d.functions[0].bytes[0x100 + byte] = d.functions[0].bytes[byte];
+        }
+        const bool conventional = d.yields_extended({});
+        std::size_t beyond = 0;
+        for (std::size_t i = 0; i < d.machine.event_count; ++i) {
+            beyond += d.machine.events[i].offset >= 0x100;
+        }
+        // The same bytes where they are an extended list.
+        d.entry(0x50, 0x10, 0x00);
+        return conventional && beyond == 0 && d.yields_extended({0x100});
+    };
+    STATIC_REQUIRE(holds());
+    REQUIRE(holds());
+}
+
+TEST_CASE("a capability that is to have so many bytes has them, or is malformed", "[pci][rule 4]") {
+    constexpr auto holds = [] {
+        device d;
+        d.pointer(0x40);
+        d.entry(0x40, 0x10, 0xF8);
+        d.entry(0xF8, 0x01, 0);
+        d.extended(0x100, 0x000D, 1, 0xFF8);
+        d.extended(0xFF8, 0x000F, 1, 0);
+        const auto pm = [&](unsigned size) {
+            return capabilities(d.config(), nic).find(capability_id::power_management, size);
+        };
+        const auto ats = [&](unsigned size) {
+            return extended_capabilities(d.config(), nic)
+                .find(extended_capability_id::address_translation_services, size);
+        };
+        return pm(8) && pm(9).error() == error{errc::malformed, 0xF8} &&
+               pm(~0U).error() == error{errc::malformed, 0xF8} && ats(8) &&
+               ats(9).error() == error{errc::malformed, 0xFF8} &&
+               capabilities(d.config(), nic).find(capability_id::agp, 8).error() ==
+                   error{errc::absent, 2};
     };
     STATIC_REQUIRE(holds());
     REQUIRE(holds());
@@ -273,4 +336,45 @@ TEST_CASE("capabilities are a forward range", "[pci]") {
     STATIC_REQUIRE(std::forward_iterator<list::iterator>);
     STATIC_REQUIRE(std::forward_iterator<extended::iterator>);
     STATIC_REQUIRE(std::sentinel_for<pt::pci::capability_list_end, list::iterator>);
+    using sentinel = pt::pci::capability_list_end;
+    STATIC_REQUIRE(ranges::forward_range<list>);
+    STATIC_REQUIRE(ranges::sentinel_for<sentinel, list::iterator>);
+}
+
+namespace {
+
+/// A config_access that is neither default-constructible nor assignable.
+struct bound_config {
+    pci_fake::machine& at;
+
+    std::uint32_t read(function_address address, std::uint16_t offset, pt::width size) {
+        return pci_fake::config{&at}.read(address, offset, size);
+    }
+    void write(function_address address, std::uint16_t offset, pt::width size,
+               std::uint32_t value) {
+        pci_fake::config{&at}.write(address, offset, size, value);
+    }
+};
+
+} // namespace
+
+TEST_CASE("capabilities are ranges whatever the config_access is", "[pci]") {
+    device d;
+    d.pointer(0x40);
+    d.entry(0x40, 0x01, 0x50);
+    d.entry(0x50, 0x10, 0x00);
+    d.extended(0x100, 0x000D, 1, 0x140);
+    d.extended(0x140, 0x0010, 1, 0);
+    const auto list = capabilities(bound_config{d.machine}, nic);
+    const auto extended = extended_capabilities(bound_config{d.machine}, nic);
+    STATIC_REQUIRE_FALSE(std::default_initializable<bound_config>);
+    STATIC_REQUIRE(ranges::input_range<decltype(list)>);
+    STATIC_REQUIRE(ranges::input_range<decltype(extended)>);
+    STATIC_REQUIRE(std::forward_iterator<decltype(list.begin())>);
+
+    const auto offset = [](const auto& found) { return found.offset; };
+    const auto offsets = list | ranges::views::transform(offset) | ranges::to<std::vector>();
+    const auto more = extended | ranges::views::transform(offset) | ranges::to<std::vector>();
+    CHECK(offsets == std::vector<std::uint16_t>{0x40, 0x50});
+    CHECK(more == std::vector<std::uint16_t>{0x100, 0x140});
 }

@@ -3,13 +3,17 @@
 
 #include "fake_machine.hpp"
 
+#include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
 
 #include <cstdint>
+#include <random>
 
 using pt::io_port;
 using pt::width;
+using pt::pci::config_address;
 using pt::pci::config_ports;
+using pt::pci::extended_config_address;
 using pt::pci::function_address;
 using pt::pci::port_answer;
 using pt::pci::port_claim;
@@ -233,4 +237,114 @@ TEST_CASE("the functions are those of the segment that the VMM names", "[pci]") 
     (void)ports.read(data_port, width::dword);
     REQUIRE(g.machine.event_count == 1);
     CHECK(g.machine.events[0].address == function_address{7, 0xAB, 0x19, 5});
+}
+
+namespace {
+
+/// A guest whose CONFIG_ADDRESS has the extended form, with one function, 00:1f.2. Byte n is
+/// n * 7 / 4 cut to 8 bits, so that no dword is like the one 256 bytes further on.
+struct extended_guest {
+    pci_fake::function functions[1]{{{0, 0, 31, 2}, 0}};
+    pci_fake::machine machine{functions, 1};
+    config_ports<pci_fake::config, extended_config_address> ports{pci_fake::config{&machine}};
+
+    constexpr extended_guest() {
+        for (unsigned i = 0; i < 4096; ++i) {
+            functions[0].put(i, 1, i * 7 / 4);
+            functions[0].allow(i, 1, 0xFF);
+            functions[0].write_1_to_clear[i] = 0;
+        }
+    }
+    extended_guest(const extended_guest&) = delete;
+    extended_guest& operator=(const extended_guest&) = delete;
+
+    constexpr void select(std::uint32_t value) { ports.write(address_port, width::dword, value); }
+};
+
+} // namespace
+
+TEST_CASE("bits 30:24 of the conventional form have no effect", "[pci][rule 1]") {
+    guest g;
+    for (std::uint32_t bits = 0; bits < 0x80; ++bits) {
+        g.select(0x8000'FA40 | bits << 24);
+        REQUIRE(g.ports.read(address_port, width::dword) == done(0x8000'FA40));
+        REQUIRE(g.ports.read(data_port, width::dword) == done(0x4342'4140));
+    }
+}
+
+TEST_CASE("bits 1:0 and 30:28 of the extended form read back 0", "[pci][rule 1]") {
+    constexpr auto holds = [] {
+        extended_guest g;
+        g.select(0xFFFF'FFFF);
+        bool good = g.ports.read(address_port, width::dword) == done(0x8FFF'FFFC);
+        g.select(0x7000'0003);
+        good &= g.ports.read(address_port, width::dword) == done(0);
+        return good && g.machine.event_count == 0;
+    };
+    STATIC_REQUIRE(holds());
+    REQUIRE(holds());
+}
+
+TEST_CASE("bits 27:24 of the extended form are bits 11:8 of the register",
+          "[pci][rule 1][rule 2]") {
+    extended_guest g;
+    for (std::uint32_t offset = 0; offset < 4096; ++offset) {
+        g.select(0x8000'FA00 | (offset & 0xF00) << 16 | (offset & 0xFF));
+        const io_port port{static_cast<std::uint16_t>(0xCFC + offset % 4)};
+        g.machine.event_count = 0;
+        REQUIRE(g.ports.read(port, width::byte) == done(offset * 7 / 4 & 0xFF));
+        REQUIRE(g.ports.write(port, width::byte, ~offset) == port_claim::whole);
+        REQUIRE(g.machine.event_count == 2);
+        REQUIRE(g.machine.events[1] ==
+                pci_fake::event{
+                    true, {0, 0, 31, 2}, static_cast<std::uint16_t>(offset), 1, ~offset & 0xFF});
+    }
+}
+
+TEMPLATE_TEST_CASE("random accesses agree with a latch of four bytes",
+                   "[pci][rule 1][rule 2][rule 3]", config_address, extended_config_address) {
+    // The bits that read back, and where the offset comes from, in numbers of the manuals.
+    constexpr bool extended = TestType::reach == 4096;
+    constexpr std::uint32_t kept = extended ? 0x8FFF'FFFC : 0x80FF'FFFC;
+
+    pci_fake::machine machine{nullptr, 0};
+    config_ports<pci_fake::config, TestType> ports{pci_fake::config{&machine}, 3};
+    std::uint32_t latch = 0;
+    std::mt19937 random{20};
+    for (int i = 0; i < 20'000; ++i) {
+        const auto at = static_cast<std::uint16_t>(0xCF6 + random() % 12);
+        const unsigned count = 1U << random() % 3;
+        const auto size = static_cast<width>(count);
+        const auto value = static_cast<std::uint32_t>(random());
+        const bool is_write = random() % 2 == 0;
+        const bool latched = at == 0xCF8 && count == 4;
+        const bool data = at >= 0xCFC && at + count <= 0xD00;
+        const std::size_t before = machine.event_count;
+
+        CAPTURE(at, count, value, is_write, latch);
+        if (is_write) {
+            REQUIRE((ports.write(io_port{at}, size, value) == port_claim::whole) ==
+                    (latched || data));
+            latch = latched ? value & kept : latch;
+        } else {
+            const port_answer answer = ports.read(io_port{at}, size);
+            REQUIRE((answer.claim == port_claim::whole) == (latched || data));
+            REQUIRE(answer.value == (latched ? latch : ~std::uint32_t{0} >> (32 - 8 * count)));
+        }
+        if (!data || latch < 0x8000'0000) {
+            REQUIRE(machine.event_count == before);
+            continue;
+        }
+        REQUIRE(machine.event_count == before + 1);
+        const pci_fake::event& arrived = machine.events[before % 256];
+        const std::uint32_t high = extended ? latch >> 16 & 0xF00 : 0;
+        REQUIRE(arrived.offset == (high | (latch & 0xFC) | (at - 0xCFCU)));
+        REQUIRE(arrived.size == count);
+        REQUIRE(arrived.is_write == is_write);
+        REQUIRE(arrived.address == function_address{3, static_cast<std::uint8_t>(latch >> 16),
+                                                    static_cast<std::uint8_t>(latch / 2048 % 32),
+                                                    static_cast<std::uint8_t>(latch / 256 % 8)});
+    }
+    CHECK(ports.selected().raw == latch);
+    CHECK_FALSE(machine.out_of_bounds);
 }

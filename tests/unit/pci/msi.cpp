@@ -121,6 +121,22 @@ TEST_CASE("an MSI message changes, and its vector is unmasked, only while the ca
     REQUIRE(all_four_layouts());
 }
 
+TEST_CASE("disable_msi clears the enable bit and writes nothing else", "[pci]") {
+    constexpr auto holds = [] {
+        function device = with_capability(0xD0, 0x05, 0x01B7);
+        machine seen{&device, 1};
+        const bool done = pt::pci::disable_msi(config{&seen}, nic).has_value();
+        const event off[] = {{true, nic, 0xD2, 2, 0x01B6}};
+        function other = with_capability(0xD0, 0x11, 0x8000);
+        machine none{&other, 1};
+        const auto absent = pt::pci::disable_msi(config{&none}, nic);
+        return done && writes_are(seen, off, 1) && !absent && absent.error().code == errc::absent &&
+               none.writes() == 0;
+    };
+    STATIC_REQUIRE(holds());
+    REQUIRE(holds());
+}
+
 TEST_CASE("an MSI that cannot be is refused and nothing is written", "[pci][rule 7]") {
     CHECK(refused_msi_changes_nothing(0x50, 0x05, 0xFEE0'0002, {errc::misaligned, 0xFEE0'0002}));
     CHECK(refused_msi_changes_nothing(0x50, 0x05, 0x1'FEE0'0000,
@@ -205,4 +221,61 @@ TEST_CASE("MSI-X: the table may name an absent BAR or lie past the end of its BA
     };
     static_assert(holds());
     REQUIRE(holds());
+}
+
+TEST_CASE("read_msi: where the four layouts put address, data, mask and pending bits",
+          "[pci][rule 7]") {
+    struct expectation {
+        std::uint16_t control;
+        std::uint8_t vectors;
+        unsigned data, mask, pending, size; // from the figures in [pci], in bytes from the header
+    };
+    constexpr auto holds = [] {
+        const expectation all[]{
+            {0x0000, 1, 0x08, 0, 0, 0x0A},       {0x0082, 2, 0x0C, 0, 0, 0x0E},
+            {0x0106, 8, 0x08, 0x0C, 0x10, 0x14}, {0x018A, 32, 0x0C, 0x10, 0x14, 0x18},
+            {0x0200, 1, 0x08, 0, 0, 0x0C}, // extended message data [pcie]
+            {0x0280, 1, 0x0C, 0, 0, 0x10},       {0x0380, 1, 0x0C, 0x10, 0x14, 0x18}};
+        bool good = true;
+        for (const auto& one : all) {
+            function device = with_capability(0xD0, 0x05, one.control);
+            machine seen{&device, 1};
+            const auto msi = pt::pci::read_msi(config{&seen}, nic);
+            const bool masks = one.mask != 0;
+            good &= msi && msi->offset == 0xD0 && msi->vectors == one.vectors &&
+                    msi->is_64bit == (one.data == 0x0C) && msi->maskable == masks &&
+                    msi->control_offset() == 0xD2 && msi->address_offset() == 0xD4 &&
+                    msi->data_offset() == 0xD0 + one.data && msi->size() == one.size &&
+                    (!masks || (msi->mask_offset() == 0xD0 + one.mask &&
+                                msi->pending_offset() == 0xD0 + one.pending)) &&
+                    (!msi->is_64bit || msi->upper_address_offset() == 0xD8) && seen.writes() == 0;
+        }
+        return good;
+    };
+    static_assert(holds());
+    REQUIRE(holds());
+}
+
+TEST_CASE("read_msi: more than 32 vectors are reserved, and it must fit", "[pci][rule 7]") {
+    for (const std::uint16_t control : {std::uint16_t{0x000C}, std::uint16_t{0x000E}}) {
+        CHECK(
+            refused_msi_changes_nothing(0x50, 0x05, 0xFEE0'0000, {errc::malformed, 0x50}, control));
+    }
+    function device = with_capability(0xF4, 0x05, 0x0200); // 12 bytes with extended data
+    machine seen{&device, 1};
+    CHECK(pt::pci::read_msi(config{&seen}, nic));
+    function beyond = with_capability(0xF8, 0x05, 0x0200);
+    machine seen_beyond{&beyond, 1};
+    CHECK(pt::pci::read_msi(config{&seen_beyond}, nic).error() == error{errc::malformed, 0xF8});
+    CHECK(seen_beyond.writes() == 0);
+}
+
+TEST_CASE("enable_msi turns the 32 bits of data off that somebody left on", "[pci][rule 7]") {
+    function device = with_capability(0x50, 0x05, 0x0600);
+    device.allow(0x52, 2, 0x0471);
+    device.put(0x5A, 2, 0x1234);
+    machine seen{&device, 1};
+    REQUIRE(pt::pci::enable_msi(config{&seen}, nic, {0xFEE0'0000, 0x41}));
+    CHECK(device.get(0x52, 2) == 0x0201);
+    CHECK(device.get(0x58, 2) == 0x41);
 }

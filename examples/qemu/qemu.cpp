@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace demo {
+namespace emulator {
 namespace {
 
 using clock = std::chrono::steady_clock;
@@ -371,6 +371,11 @@ std::vector<std::string> command_line(const qemu::options& wanted,
     return command;
 }
 
+pci_bridge_window window_of(const nlohmann::json& range) {
+    return {.base = range.at("base").get<std::uint64_t>(),
+            .limit = range.at("limit").get<std::uint64_t>()};
+}
+
 void flatten(const nlohmann::json& devices, std::vector<pci_report>& reports) {
     for (const nlohmann::json& device : devices) {
         pci_report report;
@@ -380,6 +385,7 @@ void flatten(const nlohmann::json& devices, std::vector<pci_report>& reports) {
         report.vendor = device.at("id").at("vendor").get<std::uint16_t>();
         report.device = device.at("id").at("device").get<std::uint16_t>();
         report.class_code = device.at("class_info").at("class").get<std::uint16_t>();
+        report.interrupt_pin = device.at("irq_pin").get<unsigned>();
         report.id = device.value("qdev_id", std::string{});
         for (const nlohmann::json& region : device.at("regions")) {
             report.regions.push_back({.bar = region.at("bar").get<int>(),
@@ -388,6 +394,15 @@ void flatten(const nlohmann::json& devices, std::vector<pci_report>& reports) {
                                       .address = region.at("address").get<std::int64_t>(),
                                       .prefetch = region.value("prefetch", false),
                                       .mem_type_64 = region.value("mem_type_64", false)});
+        }
+        if (device.contains("pci_bridge")) {
+            const nlohmann::json& bus = device["pci_bridge"].at("bus");
+            report.bridge = {.primary = bus.at("number").get<unsigned>(),
+                             .secondary = bus.at("secondary").get<unsigned>(),
+                             .subordinate = bus.at("subordinate").get<unsigned>(),
+                             .io = window_of(bus.at("io_range")),
+                             .memory = window_of(bus.at("memory_range")),
+                             .prefetchable = window_of(bus.at("prefetchable_range"))};
         }
         reports.push_back(std::move(report));
         if (device.contains("pci_bridge") && device["pci_bridge"].contains("devices")) {
@@ -697,4 +712,4 @@ void qemu::stop() {
     }
 }
 
-} // namespace demo
+} // namespace emulator

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -20,7 +21,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace demo {
+namespace emulator {
 
 /// QEMU cannot be started, does not answer, or refuses a command. The message is for a person: it
 /// says what was attempted, what QEMU printed, and, where it is known, what to do.
@@ -39,6 +40,22 @@ struct pci_region {
     bool mem_type_64 = false;  ///< memory only
 };
 
+/// A window of a bridge, as QEMU sees it, both ends included; closed if the base is above the limit.
+struct pci_bridge_window {
+    std::uint64_t base = 0;
+    std::uint64_t limit = 0;
+};
+
+/// What a PCI-to-PCI bridge has more than other functions, as QEMU sees it.
+struct pci_bridge_report {
+    unsigned primary = 0;
+    unsigned secondary = 0;
+    unsigned subordinate = 0;
+    pci_bridge_window io;
+    pci_bridge_window memory;
+    pci_bridge_window prefetchable;
+};
+
 /// One function, as QEMU sees it.
 struct pci_report {
     unsigned bus = 0;
@@ -47,8 +64,10 @@ struct pci_report {
     std::uint16_t vendor = 0;
     std::uint16_t device = 0;
     std::uint16_t class_code = 0; ///< base class and subclass: 0x0200 is an Ethernet controller
+    unsigned interrupt_pin = 0;   ///< 0 for none
     std::string id;               ///< what the command line calls the device; may be empty
     std::vector<pci_region> regions;
+    std::optional<pci_bridge_report> bridge;
 };
 
 /// A QEMU process, started by the constructor and ended by stop() or the destructor. It also ends
@@ -104,7 +123,8 @@ public:
     nlohmann::json qmp(const std::string& name,
                        nlohmann::json arguments = nlohmann::json::object());
 
-    /// Every function of every bus, in QEMU's order.
+    /// Every function of every bus that has a number, in QEMU's order: what is behind a bridge
+    /// follows it.
     std::vector<pci_report> query_pci();
 
     /// What QEMU printed so far on its standard output and standard error.
@@ -126,4 +146,4 @@ private:
     std::map<unsigned, bool> interrupt_levels_;
 };
 
-} // namespace demo
+} // namespace emulator
