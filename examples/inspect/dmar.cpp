@@ -69,10 +69,9 @@ std::string hop_text(vtd::path_hop hop) {
 std::string name_text(const pt::vtd::firmware_bytes& name) {
     std::string text;
     for (std::size_t i = 0; i < name.size(); ++i) {
-        const char c = static_cast<char>(name[i]);
-        text += c >= ' ' && c <= '~' ? c : '?';
+        text += static_cast<char>(name[i]);
     }
-    return text;
+    return printable(text);
 }
 
 json to_json(const vtd::device_scope_list& scopes) {

@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <set>
 #include <sys/stat.h>
@@ -48,7 +47,12 @@ std::string contents_of(const std::string& file) {
     if (!in) {
         throw failure{fmt::format("{}: {}", file, std::strerror(errno))};
     }
-    std::string text{std::istreambuf_iterator<char>{in}, {}};
+    std::string text;
+    char some[16384];
+    // A stream's iterator would throw where this sets badbit.
+    while (in.read(some, sizeof some) || in.gcount() > 0) {
+        text.append(some, static_cast<std::size_t>(in.gcount()));
+    }
     if (in.bad()) {
         throw failure{fmt::format("{}: cannot be read", file)};
     }

@@ -48,7 +48,7 @@ std::string usage_error(const CLI::App* app, const CLI::Error& wrong) {
     } else if (commands.empty() && is(CLI::ExitCodes::RequiredError)) {
         what = "a command is missing: pci, dmar or plan";
     } else if (!commands.empty() && commands.front()->get_name() != "dmar" &&
-               is(CLI::ExitCodes::ExtrasError)) {
+               is(CLI::ExitCodes::ExtrasError) && what.find(": -") == std::string::npos) {
         what += " (a dump is given with --dump FILE)";
     }
     return fmt::format("pt-inspect: {}\nRun with --help for more information.\n", what);
@@ -71,13 +71,17 @@ int main(int argc, char** argv) {
     pci->add_flag("--json", as_json, "print JSON, for programs");
 
     auto* const dmar = app.add_subcommand("dmar", "what firmware tells about DMA remapping");
-    dmar->add_option("FILE", file, "the table, e.g. /sys/firmware/acpi/tables/DMAR")->required();
+    dmar->add_option("FILE", file, "the table, e.g. /sys/firmware/acpi/tables/DMAR")
+        ->required()
+        ->option_text(" ");
     dmar->add_flag("--json", as_json, "print JSON, for programs");
 
     auto* const plan =
         app.add_subcommand("plan", "what passing a function through needs, and what speaks "
                                    "against it");
-    plan->add_option("ADDRESS", address, "the function, e.g. 0000:01:00.0 or 01:00.0")->required();
+    plan->add_option("ADDRESS", address, "the function, e.g. 0000:01:00.0 or 01:00.0")
+        ->required()
+        ->option_text(" ");
     add_source(*plan, from);
     plan->add_flag("--json", as_json, "print JSON, for programs");
 

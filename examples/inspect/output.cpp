@@ -21,6 +21,14 @@ std::string painter::put(std::string_view how, std::string_view text) const {
     return in_colour_ ? fmt::format("\x1b[{}m{}\x1b[0m", how, text) : std::string{text};
 }
 
+std::string printable(std::string_view text) {
+    std::string out;
+    for (const char c : text) {
+        out += c >= ' ' && c <= '~' ? c : '?';
+    }
+    return out;
+}
+
 std::string size_text(unsigned long long bytes) {
     static constexpr const char* units[]{"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     unsigned unit = 0;

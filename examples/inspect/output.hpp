@@ -27,6 +27,9 @@ private:
     bool in_colour_;
 };
 
+/// The text with what a terminal might obey, and JSON cannot hold, replaced by question marks.
+std::string printable(std::string_view text);
+
 /// "128 KiB"; as many bytes as it is.
 std::string size_text(unsigned long long bytes);
 

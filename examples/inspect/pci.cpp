@@ -171,7 +171,7 @@ void write_block(std::string& out, const function_facts& function, const painter
     }
     if (function.sysfs != nullptr) {
         if (function.sysfs->driver) {
-            lines.line("driver", *function.sysfs->driver);
+            lines.line("driver", printable(*function.sysfs->driver));
         }
         if (function.sysfs->iommu_group) {
             lines.line("IOMMU group", fmt::format("{}", *function.sysfs->iommu_group));

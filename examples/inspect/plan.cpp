@@ -11,6 +11,7 @@
 #include "pt/pci/advanced_features.hpp"
 #include "pt/pci/bar_pieces.hpp"
 #include "pt/pci/enhanced_allocation.hpp"
+#include "pt/pci/enumerate.hpp"
 #include "pt/pci/pci_express.hpp"
 #include "pt/pci/power_management.hpp"
 
@@ -18,6 +19,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 namespace inspect {
@@ -66,7 +68,9 @@ public:
         if (!is_endpoint()) {
             return std::move(plan_);
         }
+        plan_.is_device = true;
         what_is_not_known();
+        bridge_above();
         who_has_it();
         enhanced_allocation();
         bars();
@@ -97,6 +101,12 @@ private:
             return false;
         }
         const auto layout = (*function_.header)[pci::header_type::layout];
+        if (layout != pci::header_layout::device && !pci::has_buses_behind(layout)) {
+            find(severity::no, "header",
+                 fmt::format("its header type {} is none that pt knows",
+                             static_cast<unsigned>(layout)));
+            return false;
+        }
         if (layout != pci::header_layout::device) {
             find(severity::no, "bridge",
                  fmt::format("a function of header type {} ({}) is no device: pass through what "
@@ -130,6 +140,18 @@ private:
         }
     }
 
+    /// The buses above are numbered from 0 on, unless they are a tree of their own.
+    void bridge_above() {
+        const auto& topmost = path_.empty() ? function_ : *path_.back();
+        if (topmost.sysfs == nullptr && topmost.address.bus != 0) {
+            way_known_ = false;
+            find(severity::unknown, "bridge_above",
+                 fmt::format("no bridge to bus {:02x} is in the dump: no word about its reset, ACS "
+                             "and source ids",
+                             topmost.address.bus));
+        }
+    }
+
     void who_has_it() {
         using command = pci::command;
         if (function_.sysfs == nullptr) {
@@ -140,16 +162,17 @@ private:
                 *function_.sysfs->driver != "pci-stub") {
                 find(severity::condition, "driver",
                      fmt::format("the driver {} has it: unbind that first",
-                                 *function_.sysfs->driver));
+                                 printable(*function_.sysfs->driver)));
             }
             if (!function_.sysfs->iommu_group) {
-                find(severity::no, "iommu",
-                     "it is in no IOMMU group: without an IOMMU its DMA reaches all of the host");
+                find(severity::unknown, "iommu",
+                     "Linux has no IOMMU group for it: either Linux does not use the IOMMU "
+                     "(intel_iommu=on), or there is none, and its DMA reaches all of the host");
             }
             std::vector<std::string> members;
             for (const auto& address : function_.sysfs->iommu_group_members) {
                 const auto* const member = all_.find(address);
-                if (address != function_.address && member != nullptr && !member->bridge) {
+                if (address != function_.address && (member == nullptr || !member->bridge)) {
                     members.emplace_back(address.text().data());
                 }
             }
@@ -302,7 +325,13 @@ private:
                 const std::uint64_t first = structure.offset / page * page;
                 const std::uint64_t size =
                     (structure.offset + structure.size - first + page - 1) / page * page;
-                plan_.memory.push_back({true, bar.index, first, bar.address + first, size, why});
+                auto& all = plan_.memory;
+                if (!all.empty() && all.back().bar == bar.index && all.back().offset == first &&
+                    all.back().size == size) {
+                    all.back().why = "MSI-X table and pending bits";
+                } else {
+                    all.push_back({true, bar.index, first, bar.address + first, size, why});
+                }
             }
         };
         trap(layout.table, "MSI-X table");
@@ -429,13 +458,22 @@ private:
                  "maker has chosen; check that registers and DMA are clean after it");
             return;
         }
-        if (!path_.empty() && all_.behind(*path_.front()).size() == 1 && path_.front()->header &&
+        if (!path_.empty() &&
             (*path_.front()->header)[pci::header_type::layout] == pci::header_layout::bridge) {
             plan_.reset = reset_method::secondary_bus;
+            auto others = all_.behind(*path_.front());
+            others.erase(std::remove(others.begin(), others.end(), &function_), others.end());
             find(severity::condition, "no_flr",
                  fmt::format("it has no reset of its own: the secondary bus reset of {} is the "
-                             "only one",
-                             address_text(*path_.front())));
+                             "only one{}",
+                             address_text(*path_.front()),
+                             others.empty() ? ""
+                                            : fmt::format(", and resets {} too: they must go to "
+                                                          "the same guest, or to nobody",
+                                                          list_text(others))));
+            return;
+        }
+        if (!way_known_) {
             return;
         }
         plan_.reset = reset_method::none;
@@ -548,7 +586,7 @@ private:
                 }
             }
         }
-        return windows.empty() ? "" : fmt::format(" ({})", list_text(windows));
+        return windows.empty() ? "" : fmt::format(" ({})", fmt::join(windows, ", "));
     }
 
     void siblings() {
@@ -631,6 +669,7 @@ private:
     pt::hosted::config_snapshot::config config_;
     std::vector<const function_facts*> path_;
     bool capabilities_known_ = true;
+    bool way_known_ = true;
     plan plan_;
 };
 
@@ -696,10 +735,11 @@ plan make_plan(const machine& all, const std::string& address) {
     return planner{all, *function}.make();
 }
 
-std::string plan_text(const plan& made, const painter& paint) {
+namespace {
+
+std::string needs_text(const plan& made, const painter& paint) {
     const function_facts& function = *made.function;
-    std::string out = fmt::format("{}  {}\n", paint.strong(address_text(function)),
-                                  paint.strong(function.title()));
+    std::string out;
     const auto section = [&](const char* title) {
         out += fmt::format("\n{}\n", paint.strong(title));
     };
@@ -761,7 +801,8 @@ std::string plan_text(const plan& made, const painter& paint) {
     if (function.interrupt_pin >= 1 && function.interrupt_pin <= 4) {
         out += fmt::format("    INT{}#\n", static_cast<char>('A' + function.interrupt_pin - 1));
     }
-    if (!function.msi && !function.msi_x && function.interrupt_pin == 0) {
+    if (!function.msi && !function.msi_x &&
+        (function.interrupt_pin == 0 || function.interrupt_pin > 4)) {
         out += "    none known\n";
     }
 
@@ -775,6 +816,18 @@ std::string plan_text(const plan& made, const painter& paint) {
 
     section("Reset");
     out += fmt::format("    {}\n", text_of(made.reset));
+    return out;
+}
+
+} // namespace
+
+std::string plan_text(const plan& made, const painter& paint) {
+    const function_facts& function = *made.function;
+    std::string out = fmt::format("{}  {}\n", paint.strong(address_text(function)),
+                                  paint.strong(function.title()));
+    if (made.is_device) {
+        out += needs_text(made, paint);
+    }
 
     const std::string verdict = made.verdict();
     const auto findings = [&](severity how, const char* title, auto colour) {
@@ -793,7 +846,7 @@ std::string plan_text(const plan& made, const painter& paint) {
     findings(severity::unknown, "Not known", &painter::careful);
     findings(severity::condition, "Safe only if the VMM sees to this", &painter::careful);
     if (verdict == "yes") {
-        out += fmt::format("\n{}\n", paint.good("Nothing speaks against it"));
+        out += fmt::format("\n{}\n", paint.good("Nothing of what was looked at speaks against it"));
     }
     return out;
 }

@@ -46,7 +46,7 @@ enum class reset_method : std::uint8_t {
     function_level,    ///< by PCI Express
     advanced_features, ///< function level reset of conventional PCI
     power_management,  ///< D3hot and back to D0
-    secondary_bus,     ///< by the bridge above, which has nothing else behind it
+    secondary_bus,     ///< by the bridge above, with all that is behind it
     none,
     unknown,
 };
@@ -54,6 +54,7 @@ enum class reset_method : std::uint8_t {
 /// What passing one function through needs.
 struct plan {
     const function_facts* function = nullptr;
+    bool is_device = false; ///< else the findings say why not, and there is nothing else
     /// Those of the function, and the ranges of Enhanced Allocation that stand for one.
     std::vector<pt::pci::bar> bars;
     std::vector<pt::pci::function_address> requesters; ///< by which ids its DMA may arrive

@@ -251,6 +251,7 @@ struct view_route {
     void open(pt::pci::interrupt_source source, pt::pci::interrupt_message message);
     void close(pt::pci::interrupt_source) {}
     void send(pt::pci::interrupt_source source, pt::pci::interrupt_message message);
+    void use(pt::pci::interrupt_kind, std::uint16_t) {}
     bool pending(pt::pci::interrupt_source) { return false; }
 };
 
@@ -515,8 +516,10 @@ public:
     }
     pt::result<void> ports_changed(const pt::pci::bar_change& change) {
         const auto& [device, from, to] = change;
-        if (!to) {
+        if (from) {
             bitmap_.close(ports_);
+        }
+        if (!to) {
             return {};
         }
         // Ports that differ would be forwarded, exit by exit.

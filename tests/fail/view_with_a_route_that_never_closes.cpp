@@ -15,6 +15,7 @@ struct route {
     constexpr void close(pci::interrupt_source) {}
 #endif
     constexpr void send(pci::interrupt_source, pci::interrupt_message) {}
+    constexpr void use(pci::interrupt_kind, std::uint16_t) {}
     constexpr bool pending(pci::interrupt_source) { return false; }
 };
 

@@ -146,6 +146,7 @@ struct guest {
     pt::vmx::shared_io_bitmap& ports;
     pt::lapic::local_apic& apic;
     guest_state vcpu;
+    bool nic_must_be_reset = false;
 };
 
 pt::result<void> settle(guest& of) {
@@ -171,8 +172,10 @@ pt::result<void> map_memory(guest& to) {
 
 /// Takes the pages of a BAR that the guest reached by itself. What the hardware may remember of them
 /// is owed.
-pt::result<void> unmap_registers(const pt::pci::bar_pieces& pieces, pt::gpa at, guest& from) {
-    for (const auto& [part, how] : pieces) {
+pt::result<void> unmap_registers(const pt::pci::bar_piece* first, const pt::pci::bar_piece* end,
+                                 pt::gpa at, guest& from) {
+    for (; first != end; ++first) {
+        const auto& [part, how] = *first;
         if (how == pt::pci::reach::mapped) {
             auto unmapped = from.ept.unmap({at + part.offset, part.size});
             if (!unmapped) {
@@ -197,14 +200,16 @@ pt::result<void> map_registers(const pt::pci::bar& bar, const pt::pci::bar_piece
     if (!allowed || !wanted || wanted->overlaps(to.memory)) {
         return pt::error{pt::errc::refused, at.raw};
     }
-    for (const auto& [part, how] : pieces) {
+    for (const pt::pci::bar_piece& piece : pieces) {
+        const auto& [part, how] = piece;
         if (how != pt::pci::reach::mapped) {
             continue;
         }
         auto mapped = to.ept.map({at + part.offset, part.size}, pt::hpa{bar.address + part.offset},
                                  pt::ept::device_memory);
         if (!mapped) {
-            const auto undone = unmap_registers(pieces, at, to);
+            // What is mapped from here on belongs to somebody else.
+            const auto undone = unmap_registers(pieces.begin(), &piece, at, to);
             return undone ? mapped.error() : undone;
         }
         to.ept_owed.merge(*std::move(mapped));
@@ -239,7 +244,8 @@ struct nic_events {
         }
         const auto pieces = pt::pci::bar_pieces::of(change.device, *msi_x);
         if (change.from) {
-            if (const auto unmapped = unmap_registers(pieces, pt::gpa{change.from.address()}, *of);
+            if (const auto unmapped = unmap_registers(pieces.begin(), pieces.end(),
+                                                      pt::gpa{change.from.address()}, *of);
                 !unmapped) {
                 return unmapped;
             }
@@ -251,10 +257,16 @@ struct nic_events {
                 return mapped;
             }
         }
-        return settle(*of);
+        const auto settled = settle(*of);
+        if (!settled && change.to) { // with an error, nothing of the BAR stays mapped
+            const auto undone =
+                unmap_registers(pieces.begin(), pieces.end(), pt::gpa{change.to.address()}, *of);
+            return undone ? settled : undone;
+        }
+        return settled;
     }
     void power_state_changed(pt::pci::power_state, pt::pci::power_state) {}
-    void reset() {} // the exit loop resets the device before it lets the guest go on
+    void reset() { of->nic_must_be_reset = true; } // before the exit loop lets the guest go on
 };
 
 /// The guest's messages end at its own local APIC, as edges.
@@ -263,9 +275,13 @@ struct nic_route {
 
     void open(pt::pci::interrupt_source, pt::pci::interrupt_message) {}
     void close(pt::pci::interrupt_source) {}
-    void send(pt::pci::interrupt_source, pt::pci::interrupt_message message) {
+    void send(pt::pci::interrupt_source source, pt::pci::interrupt_message message) {
+        if (source.kind == pt::pci::interrupt_kind::intx || message.address >> 20 != 0xFEE) {
+            return; // the wire needs a virtual I/O APIC; elsewhere is no local APIC [sdm]
+        }
         apic->accept(static_cast<std::uint8_t>(message.data), pt::lapic::trigger_mode::edge);
     }
+    void use(pt::pci::interrupt_kind, std::uint16_t) {}
     bool pending(pt::pci::interrupt_source) { return false; }
 };
 

@@ -108,6 +108,8 @@ struct host {
 
     std::map<source, message> open;
     std::map<source, unsigned> sent;
+    unsigned used_kind = 0;
+    unsigned used_vectors = 0;
     std::uint64_t held_back = 0;
 };
 
@@ -191,6 +193,15 @@ struct route {
     static source of(pt::pci::interrupt_source s) {
         return {static_cast<unsigned>(s.kind), s.vector};
     }
+    void use(pt::pci::interrupt_kind kind, std::uint16_t vectors) {
+        const unsigned number = static_cast<unsigned>(kind);
+        demand(number != at->used_kind || vectors != at->used_vectors); // else it is no news
+        for (const auto& [other, ignored] : at->open) {
+            demand(other.first == number); // the other kind was to be closed before
+        }
+        at->used_kind = number;
+        at->used_vectors = vectors;
+    }
     void open(pt::pci::interrupt_source s, pt::pci::interrupt_message m) {
         const message said{m.address, m.data};
         const auto found = at->open.find(of(s));
@@ -198,6 +209,7 @@ struct route {
         for (const auto& [other, ignored] : at->open) {
             demand(other.first == of(s).first); // the other kind was to be closed before
         }
+        demand(of(s).first == at->used_kind && s.vector < at->used_vectors);
         at->open[of(s)] = said;
     }
     void close(pt::pci::interrupt_source s) { demand(at->open.erase(of(s)) == 1); }
@@ -326,6 +338,16 @@ struct model {
         }
         return open;
     }
+    /// Which kind of interrupt, and how many vectors of it.
+    [[nodiscard]] std::pair<unsigned, unsigned> should_be_used() const {
+        if (awake() && x_on()) {
+            return {2, vectors};
+        }
+        if (awake() && m_on()) {
+            return {1, 1U << (value[msi + 2] >> 4 & 7U)};
+        }
+        return {0, awake() && pin && (command() & 0x400) == 0 ? 1 : 0};
+    }
     [[nodiscard]] std::uint32_t m_pending_bits() const {
         std::uint32_t bits = m_pending & m_used();
         if (m_on() && awake() && !x_on()) {
@@ -392,7 +414,9 @@ struct model {
         }
         const bool wide_bar = one.kind == bar_kind::mem64;
         const std::uint32_t low = io ? 0x3 : one.kind == bar_kind::rom ? 0x7FF : 0xF;
-        if ((written[n] | low) == 0xFFFF'FFFF || (wide_bar && written[n + 1] == 0xFFFF'FFFF)) {
+        // Where the low half has no address bit, it is the upper half alone that can be probed.
+        const bool low_probed = bar_mask(n) != 0 && (written[n] | low) == 0xFFFF'FFFF;
+        if (low_probed || (wide_bar && written[n + 1] == 0xFFFF'FFFF)) {
             return places[n];
         }
         const std::uint64_t at =
@@ -410,7 +434,7 @@ struct model {
 
     void stop_device() {
         const unsigned now = real.bytes[4] | static_cast<unsigned>(real.bytes[5]) << 8;
-        if ((now & 4) != 0) {
+        if ((now & 4) != 0 && now != 0xFFFF) { // all ones: nobody is there
             device_writes.push_back({0, 4, 2, now & ~4U, true});
         }
     }
@@ -554,7 +578,7 @@ struct world {
     void end() {
         if (!sound) {
             for (const access& one : real.forwarded) {
-                demand(one.where < 6 && real.bars[one.where].size >= one.size &&
+                demand(one.where < 7 && real.bars[one.where].size >= one.size &&
                        one.offset <= real.bars[one.where].size - one.size);
                 for (const auto& part : {view->msi_x().table, view->msi_x().pending_bits}) {
                     demand(part.bar != one.where || part.size == 0 ||
@@ -569,6 +593,7 @@ struct world {
         settle_model();
         const auto open = expected.should_be_open();
         demand(real.open == open);
+        demand(std::pair(real.used_kind, real.used_vectors) == expected.should_be_used());
         // What was pending and is open is sent, once.
         for (const auto& [which, ignored] : open) {
             if (which.first == 2 && expected.x_pending[which.second]) {
@@ -914,7 +939,7 @@ struct world {
                 m.put(at + 8, 2, 0x01EF, m.own);
                 m.put(at + 8, 2, 0x7810, m.device);
                 m.put(at + 10, 2, 0x004F, m.clear);
-                m.put(at + 10, 2, 0x0020, m.seen);
+                m.put(at + 10, 2, 0x0030, m.seen);
                 if (has_link) { // else its registers are constant
                     m.put(at + 0x10, 2, 0x01CB, m.own);
                     m.value[at + 0x10] = static_cast<std::uint8_t>(m.value[at + 0x10] & ~0xCB);
@@ -1065,7 +1090,7 @@ struct world {
                 demand(last.offset == 4 && last.size == 2 && (last.value & 4) == 0);
                 expected.device_writes.push_back(last);
             }
-            demand((real.bytes[4] & 4) == 0);
+            demand((real.bytes[4] & 4) == 0 || (real.bytes[4] & real.bytes[5]) == 0xFF);
         }
         if (!waited && at != 0x10) {
             demand(!real.unmapped_after_mapped);
@@ -1123,7 +1148,7 @@ struct world {
             end();
             return;
         }
-        const bool is_bar = n < 6 && real.bars[n].size != 0 && real.bars[n].kind != bar_kind::io;
+        const bool is_bar = n < 7 && real.bars[n].size != 0 && real.bars[n].kind != bar_kind::io;
         const bool inside =
             is_bar && offset < real.bars[n].size && real.bars[n].size - offset >= size;
         // Byte for byte: which of them are the table's, which the pending bits'?
@@ -1142,7 +1167,9 @@ struct world {
         std::uint64_t answer = ones;
         std::vector<access> forwarded;
         if (inside && in_table == 0 && in_pba == 0) {
-            forwarded.push_back({n, offset, size, is_write ? value & ones : 0, is_write});
+            if (!is_write || n != 6) { // the ROM is only read
+                forwarded.push_back({n, offset, size, is_write ? value & ones : 0, is_write});
+            }
             answer = 0x0123'4567'89AB'CDEF & ones;
         } else if (in_table == size && legal) {
             for (unsigned i = 0; i < size; i += 4) {
@@ -1243,19 +1270,22 @@ struct world {
         const unsigned msi_size = (m.wide ? 12U : 8U) + (m.masks ? 12U : 2U);
         const bool refused = dword < 0x40 || at >= m.space || within(m.pm != 0 ? m.pm + 4 : 0, 4) ||
                              within(m.msi_x, 4) || within(m.msi, (msi_size + 3) & ~3U) ||
-                             (m.express_flr && within(m.express != 0 ? m.express + 8 : 0, 4)) ||
                              (m.features_flr && within(m.features != 0 ? m.features + 4 : 0, 4));
         begin();
         const auto permitted = view->permit(static_cast<std::uint16_t>(at), bits);
         if (sound) {
             demand(permitted.has_value() == !refused);
             if (!refused) {
+                // Whatever the VMM permits, the reset bit of Device Control stays the view's.
+                const bool resets =
+                    m.express_flr && within(m.express, 12) && dword == m.express + 8;
+                const std::uint32_t open = resets ? ~0x8000U : ~0U;
                 const std::uint32_t now = m.read(dword, 4);
-                m.put(dword, 4, now & ~bits.own, m.value);
-                m.put(dword, 4, bits.own, m.own);
-                m.put(dword, 4, bits.device, m.device);
-                m.put(dword, 4, bits.device_clear, m.clear);
-                m.put(dword, 4, bits.device_read, m.seen);
+                m.put(dword, 4, now & ~(bits.own & open), m.value);
+                m.put(dword, 4, bits.own & open, m.own);
+                m.put(dword, 4, bits.device & open, m.device);
+                m.put(dword, 4, bits.device_clear & open, m.clear);
+                m.put(dword, 4, bits.device_read & open, m.seen);
             }
         }
         end();

@@ -63,6 +63,7 @@ TEST_CASE("pt-inspect pci: a file that is no dump is refused with its line", "[i
     const std::string at = (here.path / "dump").string() + ":";
     refused({"pci", "--dump", (here.path / "none").string()}, "No such file");
     refused({"pci", "--dump", here.path.string()}, "is a directory");
+    refused({"pci", "--dump", "/proc/self/mem"}, "/proc/self/mem: cannot be read");
     refused({"pci", "--json", "--dump", file("")}, "no function");
     refused({"pci", "--json", "--dump", file(function_0 + "10: 00 zz\n")}, at + "3: \"zz\"");
     refused({"pci", "--dump", file(function_0 + "10: 00 zz\n")}, at + "3: \"zz\"");

@@ -15,6 +15,7 @@
 // - Regions that are indented deeper are those of virtual functions (SR-IOV), no BARs.
 #include "tool.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <regex>

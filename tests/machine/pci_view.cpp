@@ -203,6 +203,7 @@ struct telling_route {
     void send(pci::interrupt_source source, pci::interrupt_message message) {
         say("send", source, text(": %x at %llx", message.data, static_cast<ull>(message.address)));
     }
+    void use(pci::interrupt_kind, std::uint16_t) {}
     bool pending(pci::interrupt_source) { return false; }
 
 private:

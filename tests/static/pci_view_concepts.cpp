@@ -59,9 +59,17 @@ static_assert(!interrupt_route<answers_int>);
 struct never_closes {
     constexpr void open(interrupt_source, interrupt_message) {}
     constexpr void send(interrupt_source, interrupt_message) {}
+    constexpr void use(interrupt_kind, std::uint16_t) {}
     constexpr bool pending(interrupt_source) { return false; }
 };
 static_assert(!interrupt_route<never_closes>);
+struct does_not_hear_which_kind {
+    constexpr void open(interrupt_source, interrupt_message) {}
+    constexpr void close(interrupt_source) {}
+    constexpr void send(interrupt_source, interrupt_message) {}
+    constexpr bool pending(interrupt_source) { return false; }
+};
+static_assert(!interrupt_route<does_not_hear_which_kind>);
 struct takes_a_vector_alone : archetype::interrupt_route {
     constexpr void open(std::uint16_t, interrupt_message) {}
 };

@@ -35,17 +35,21 @@ struct dump_error {
 ///
 /// A file may end anywhere, even in the middle of a row: what was there until then counts. Anywhere
 /// else a row must be whole, continue the one before, and belong to a function, and no function may
-/// come twice or without any row.
+/// come twice or without any row. Functions of segments above FFFF, which Linux makes up for what is
+/// behind a VMD, are left out: no address of hardware names them.
 class lspci_dump {
 public:
     [[nodiscard]] static std::variant<config_snapshot, dump_error> read(std::string_view text) {
         lspci_dump reader;
+        // Found once: a search after each line would be quadratic in the blanks at the end.
+        const std::size_t last = text.find_last_not_of("\r\n \t");
+        const char* const blanks = text.data() + (last == std::string_view::npos ? 0 : last + 1);
         while (!text.empty()) {
             const std::size_t end = text.find('\n');
             reader.ended_ = end == std::string_view::npos;
             std::string_view line = text.substr(0, end);
             text.remove_prefix(reader.ended_ ? text.size() : end + 1);
-            reader.last_ = text.find_first_not_of("\r\n \t") == std::string_view::npos;
+            reader.last_ = text.data() >= blanks;
             if (!line.empty() && line.back() == '\r') {
                 line.remove_suffix(1);
             }
@@ -59,6 +63,9 @@ public:
         }
         if (auto wrong = reader.finish(true)) {
             return std::move(*wrong);
+        }
+        if (reader.snapshot_.functions().empty()) {
+            return dump_error{0, "no function in it but those of segments above FFFF"};
         }
         return std::move(reader.snapshot_);
     }
@@ -84,17 +91,22 @@ private:
     }
 
     complaint take_function(std::string_view word) {
-        const auto address = pci::function_address::parse(word.data(), word.size());
+        constexpr std::size_t usual = pci::function_address_text::length;
+        const std::size_t excess = word.size() > usual ? word.size() - usual : 0;
+        const bool beyond = excess != 0 && number(word.substr(0, excess)).has_value();
+        const std::string_view named = beyond ? word.substr(excess) : word;
+        const auto address = pci::function_address::parse(named.data(), named.size());
         if (!address) {
             return here(quoted(word) + " is no address of a function that pt knows (ssss:bb:dd.f)");
         }
         if (auto wrong = finish(false)) {
             return wrong;
         }
-        if (snapshot_.find(*address) != nullptr) {
+        if (!beyond && snapshot_.find(*address) != nullptr) {
             return here("function " + std::string{address->text().data()} + " a second time");
         }
         now_ = *address;
+        beyond_ = beyond;
         head_ = line_;
         return {};
     }
@@ -150,7 +162,9 @@ private:
         if (!now_) {
             return {};
         }
-        if (!bytes_.empty()) {
+        if (beyond_) {
+            bytes_.clear();
+        } else if (!bytes_.empty()) {
             snapshot_.add(*now_, std::exchange(bytes_, {}));
         } else if (!at_end || snapshot_.functions().empty()) {
             return dump_error{head_, "this function has no bytes: was it written with -x?"};
@@ -194,6 +208,7 @@ private:
 
     config_snapshot snapshot_;
     std::optional<pci::function_address> now_; ///< whose rows come
+    bool beyond_ = false;                      ///< in a segment that is none of hardware
     std::vector<std::uint8_t> bytes_;          ///< its bytes so far
     std::size_t head_ = 0;                     ///< the line where it began
     std::size_t line_ = 0;

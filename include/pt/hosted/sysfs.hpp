@@ -6,6 +6,7 @@
 #endif
 
 #include "pt/hosted/config_snapshot.hpp"
+#include "pt/pci/config_access.hpp"
 #include "pt/pci/function_address.hpp"
 
 #include <algorithm>
@@ -13,7 +14,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <ios>
 #include <map>
 #include <optional>
 #include <sstream>
@@ -64,7 +65,8 @@ public:
     static constexpr const char* default_root = "/sys/bus/pci/devices";
 
     /// `root` is the directory with one entry for each function. Functions that vanish meanwhile are
-    /// left out; everything else that cannot be read is an error.
+    /// left out, and those of segments above FFFF, which Linux makes up for what is behind a VMD;
+    /// everything else that cannot be read is an error.
     [[nodiscard]] static std::variant<sysfs, sysfs_error>
     read(const std::filesystem::path& root = default_root) {
         namespace fs = std::filesystem;
@@ -88,7 +90,14 @@ public:
                 }
                 return sysfs_error{directory / "config", "cannot be opened"};
             }
-            std::vector<std::uint8_t> bytes{std::istreambuf_iterator<char>{config}, {}};
+            std::vector<std::uint8_t> bytes(pci::config_space_size);
+            // A stream's iterator would throw where this sets badbit.
+            config.read(reinterpret_cast<char*>(bytes.data()),
+                        static_cast<std::streamsize>(bytes.size()));
+            if (config.bad()) {
+                return sysfs_error{directory / "config", "cannot be read"};
+            }
+            bytes.resize(static_cast<std::size_t>(config.gcount()));
             sysfs_function facts = read_facts(directory);
             if (facts.physical_function) {
                 put_id(bytes, 0, directory / "vendor");

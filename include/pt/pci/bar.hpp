@@ -15,6 +15,7 @@
 /// (enhanced_allocation.hpp) its register reads 0 and ignores writes: such a BAR is absent here.
 namespace pt::pci {
 
+/// What a Base Address register decodes, and how wide its address is.
 enum class bar_kind : std::uint8_t {
     io,    ///< ports
     mem32, ///< memory anywhere in 32 bits

@@ -11,7 +11,7 @@ namespace pt::pci {
 
 /// The memory behind the BARs of one device, for registers that a guest reaches only through the
 /// VMM because they share a page with the MSI-X table. `bar` is the index of the (first) Base
-/// Address register; the access lies inside that BAR, and need not be aligned. Each call is exactly
+/// Address register, or 6 for the expansion ROM, which is only read; the access lies inside that BAR, and need not be aligned. Each call is exactly
 /// one access of that size, in program order; nothing there reads all ones.
 template <class M>
 concept bar_memory = policy<M> && requires(M& memory, std::uint8_t bar, std::uint64_t offset,

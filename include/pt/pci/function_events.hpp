@@ -45,7 +45,7 @@ struct bar_change {
 ///   again until the guest wants another.
 /// - power_state_changed: the guest put the function into another state. The device itself is not told.
 /// - reset: the guest demands a reset (function level, or by leaving D3hot). The view is at its
-///   power-on state, in D0, and the VMM resets the device before it returns.
+///   power-on state, in D0, and the VMM resets the device before the guest goes on.
 template <class E>
 concept function_events = policy<E> &&
     requires(E& events, const bar_change& change, power_state state) {

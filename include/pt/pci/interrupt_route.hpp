@@ -36,15 +36,23 @@ struct interrupt_message {
 /// Brings the interrupts of an assigned device to its guest; it is told of everything by which the
 /// guest changes the way.
 ///
-/// open(source, message): from now on, a request of the source is that message to the guest. Said
-/// again when the message changes. close(source): a request is to reach nobody, because the guest
-/// masked the source or turned it off. send(source, message): one request is to reach the guest now;
-/// only ever said of a source that is open. pending(source): whether the device itself holds a
-/// request back, for a route that masks the device's own vector while the source is closed; a route
-/// that leaves it unmasked answers false, and the view remembers what arrived.
+/// - use(kind, vectors): from now on the guest has that kind of interrupt, and so many vectors of it,
+///   whether they are masked or not: what has to be turned on at the device. One wire, or none: 0
+///   vectors of intx are no interrupts at all.
+/// - open(source, message): from now on, a request of the source is that message to the guest. Said
+///   again when the message changes.
+/// - close(source): a request is to reach nobody, because the guest masked the source or turned it
+///   off.
+/// - send(source, message): one request is to reach the guest now; only ever said of a source that is
+///   open.
+/// - pending(source): whether the device itself holds a request back, for a route that masks the
+///   device's own vector while the source is closed. A route that leaves it unmasked answers false,
+///   and the view remembers what arrived.
 template <class R>
 concept interrupt_route = policy<R> &&
-    requires(R& route, interrupt_source source, interrupt_message message) {
+    requires(R& route, interrupt_kind kind, std::uint16_t vectors, interrupt_source source,
+             interrupt_message message) {
+    { route.use(kind, vectors) } -> std::same_as<void>;
     { route.open(source, message) } -> std::same_as<void>;
     { route.close(source) } -> std::same_as<void>;
     { route.send(source, message) } -> std::same_as<void>;
@@ -55,6 +63,7 @@ namespace archetype {
 
 /// The least model: interrupts reach nobody.
 struct interrupt_route {
+    constexpr void use(interrupt_kind, std::uint16_t) {}
     constexpr void open(interrupt_source, interrupt_message) {}
     constexpr void close(interrupt_source) {}
     constexpr void send(interrupt_source, interrupt_message) {}

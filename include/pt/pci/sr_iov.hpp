@@ -68,7 +68,7 @@ struct sr_iov_status : reg<sr_iov_status, std::uint16_t> {
     static constexpr field_list fields{reserved_15_1, vf_migration_status};
 };
 
-/// InitialVFs and TotalVFs: the most that can be enabled, without and with migration.
+/// InitialVFs: the most that can be enabled without migration.
 struct sr_iov_initial_vfs : reg<sr_iov_initial_vfs, std::uint16_t> {
     using reg::reg;
     static constexpr std::uint16_t offset_in_capability = 0x0C;
@@ -76,6 +76,8 @@ struct sr_iov_initial_vfs : reg<sr_iov_initial_vfs, std::uint16_t> {
     static constexpr bits<15, 0, std::uint16_t, access::read_only> count{};
     static constexpr field_list fields{count};
 };
+
+/// TotalVFs: the most that can be enabled at all. VF BARs span as many.
 struct sr_iov_total_vfs : reg<sr_iov_total_vfs, std::uint16_t> {
     using reg::reg;
     static constexpr std::uint16_t offset_in_capability = 0x0E;
@@ -102,8 +104,8 @@ struct sr_iov_function_dependency_link : reg<sr_iov_function_dependency_link, st
     static constexpr field_list fields{function};
 };
 
-/// First VF Offset, from the PF's routing id to the first VF's, and VF Stride, from each VF's to the
-/// next one's. They may change with NumVFs and with ARI Capable Hierarchy.
+/// First VF Offset: from the PF's routing id to the first VF's. It may change with NumVFs and with ARI
+/// Capable Hierarchy.
 struct sr_iov_first_vf_offset : reg<sr_iov_first_vf_offset, std::uint16_t> {
     using reg::reg;
     static constexpr std::uint16_t offset_in_capability = 0x14;
@@ -111,6 +113,8 @@ struct sr_iov_first_vf_offset : reg<sr_iov_first_vf_offset, std::uint16_t> {
     static constexpr bits<15, 0, std::uint16_t, access::read_only> routing_ids{};
     static constexpr field_list fields{routing_ids};
 };
+
+/// VF Stride: from each VF's routing id to the next one's. It may change as First VF Offset may.
 struct sr_iov_vf_stride : reg<sr_iov_vf_stride, std::uint16_t> {
     using reg::reg;
     static constexpr std::uint16_t offset_in_capability = 0x16;

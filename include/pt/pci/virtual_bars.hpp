@@ -12,12 +12,12 @@ namespace pt::pci {
 
 /// The Base Address registers that a guest sees of an assigned function: of the device's kinds and
 /// sizes, with every address bit above the size; they hold what the guest writes, and never reach the
-/// device. What the guest's writes
-/// mean for its address space is reported once, when it takes effect:
+/// device. What the guest's writes mean for its address space is reported once, when it takes effect:
 ///
 /// - While Command turns a kind of decoding off, registers change and nothing moves.
 /// - A register to which all ones were written is being sized and holds no address: the BAR stays
-///   where it is until something else is written, or decoding is turned off.
+///   where it is until something else is written, or decoding is turned off. (The low half of a mem64
+///   of 4 GiB or more has no address bits, and means nothing.)
 /// - A mem64 takes two writes. With decoding on, the first moves nothing; the second does, or
 ///   whatever the guest does next with the function, or settle().
 /// - A move that the VMM refuses is not asked again until the guest wants another.
@@ -32,8 +32,9 @@ public:
     explicit constexpr virtual_bars(Events events) : events_{events} {}
 
     /// Takes over the BARs of a device, sized; they hold 0 and decoding is off. errc::malformed or
-    /// whatever else the list says of a broken one, with the register's offset; errc::out_of_range
-    /// with the offset of one that was not sized.
+    /// whatever else the list says of a broken one, with the register's offset, and errc::malformed
+    /// with it for one that takes registers which are not there; errc::out_of_range with the offset
+    /// of one that was not sized.
     [[nodiscard]] constexpr result<void> assign(const bar_list& sized) {
         slot slots[register_count]{};
         for (const result<bar>& entry : sized) {
@@ -42,6 +43,12 @@ public:
             }
             if (entry->size == 0 || (entry->size & (entry->size - 1)) != 0) {
                 return error{errc::out_of_range, entry->offset};
+            }
+            const bool exists = entry->kind == bar_kind::rom
+                                    ? entry->index == expansion_rom_index
+                                    : entry->index + entry->registers() <= expansion_rom_index;
+            if (!exists) {
+                return error{errc::malformed, entry->offset};
             }
             slot& low = slots[entry->index];
             low.is_first = true;
@@ -82,10 +89,9 @@ public:
     /// The bytes or ports of the BAR that begins in register `n`; 0 if none does.
     [[nodiscard]] constexpr std::uint64_t size(unsigned n) const { return slots_[n].device.size; }
 
-    /// Whether a BAR for memory, not the ROM, begins in register `n`.
+    /// Whether a BAR for memory, or the ROM, begins in register `n`.
     [[nodiscard]] constexpr bool is_memory(unsigned n) const {
-        const bar_kind kind = slots_[n].device.kind;
-        return slots_[n].is_first && kind != bar_kind::io && kind != bar_kind::rom;
+        return slots_[n].is_first && slots_[n].device.kind != bar_kind::io;
     }
 
     /// Where the guest has the BAR that begins in register `n`.
@@ -195,7 +201,8 @@ private:
     /// to be had.
     [[nodiscard]] constexpr bool probed(unsigned first) const {
         const slot& low = slots_[first];
-        return (low.written | bar_flag_bits(low.device.kind)) == 0xFFFF'FFFF ||
+        return (low.writable != 0 &&
+                (low.written | bar_flag_bits(low.device.kind)) == 0xFFFF'FFFF) ||
                (low.device.kind == bar_kind::mem64 && slots_[first + 1].written == 0xFFFF'FFFF);
     }
     [[nodiscard]] constexpr std::uint64_t address(unsigned first) const {

@@ -86,6 +86,11 @@ struct view_options {
     shown_capabilities shown{};
     /// What the Header Type says of the guest's device, to which other functions may belong.
     bool multi_function = false;
+    /// Whether Interrupt Pin tells of the device's wire. A VMM that has none to give shows none.
+    bool has_wire = true;
+    /// Whether PCI Express calls it an endpoint inside the root complex, without a link. A guest that
+    /// finds an endpoint with a link on its root bus may miss the port above it.
+    bool root_complex_integrated = false;
 };
 
 /// What a guest is shown of an assigned function: its configuration space, as a function_config to
@@ -162,7 +167,7 @@ public:
             vector_count < msi_x_layout_.vectors ? vector_count : msi_x_layout_.vectors;
         msi_x_.assign(vectors, shown_vectors);
         show_header(id, options);
-        show_capabilities(options.shown);
+        show_capabilities(options);
         show_extended_capabilities(options.shown);
         stop_device();
         open_ = true;
@@ -230,7 +235,7 @@ public:
     /// The guest reads the memory of a BAR where it is trapped (bar_pieces): the MSI-X table and the
     /// pending bits are the view's, everything else is forwarded to the device. An access to the
     /// former that is not a dword or qword, aligned, reads all ones; so does one that is not inside
-    /// the BAR.
+    /// the BAR. Whether the guest has that BAR anywhere now is for the caller to know: place().
     [[nodiscard]] constexpr std::uint64_t read_memory(std::uint8_t bar, std::uint64_t offset,
                                                       mmio_width size) {
         scoped_lock<Mutex> lock{guard_};
@@ -244,7 +249,8 @@ public:
         return all_ones(size);
     }
 
-    /// The guest writes there. What is neither legal nor the device's vanishes.
+    /// The guest writes there. What is neither legal nor the device's vanishes, and so does a write to
+    /// the expansion ROM.
     constexpr void write_memory(std::uint8_t bar, std::uint64_t offset, mmio_width size,
                                 std::uint64_t value) {
         scoped_lock<Mutex> lock{guard_};
@@ -252,7 +258,11 @@ public:
         case structure::table:
             msi_x_.write_table(offset - msi_x_layout_.table.offset, size, value);
             break;
-        case structure::device: memory_.write(bar, offset, size, value & all_ones(size)); break;
+        case structure::device:
+            if (bar != expansion_rom_index) {
+                memory_.write(bar, offset, size, value & all_ones(size));
+            }
+            break;
         case structure::pending_bits:
         case structure::none: break;
         }
@@ -336,6 +346,10 @@ private:
     static constexpr unsigned command_place = command::offset / 4;
     static constexpr unsigned no_place = 0; ///< the ids, at which nothing ever happens
 
+    /// The link's registers in the PCI Express capability, without those named 2.
+    static constexpr unsigned link_begin = link_capabilities::offset_in_capability;
+    static constexpr unsigned link_end = link_status::offset_in_capability + 2;
+
     /// The BAR register in that dword, as virtual_bars counts them.
     static constexpr unsigned bar_register(unsigned place) {
         if (place - 0x10 / 4 < 6) {
@@ -403,10 +417,12 @@ private:
         show_constant(0x30, bars_.read(expansion_rom_index));
         hide(0x34, 0x3C);
         show_read_only(0x40, conventional_config_space_size);
-        intx_wired_ = (registers_[0x3C / 4].value >> 8 & 0xFF) != 0;
+        std::uint32_t& pin = registers_[interrupt_pin::offset / 4].value;
+        pin &= options.has_wire ? 0xFFFF'FFFF : ~(mask_of(interrupt_pin::pin) << 8);
+        intx_wired_ = (pin >> 8 & mask_of(interrupt_pin::pin)) != 0;
     }
 
-    constexpr void show_capabilities(const shown_capabilities& shown) {
+    constexpr void show_capabilities(const view_options& options) {
         msi_place_ = msi_x_place_ = power_place_ = flr_place_ = advanced_features_place_ = no_place;
         msi_end_ = pending_place_ = no_place;
         space_size_ = conventional_config_space_size;
@@ -429,7 +445,7 @@ private:
                 space_size_ = config_space_size;
             }
             hide(each.offset, end);
-            if (!shown.contains(each.id) || !show(each, end)) {
+            if (!options.shown.contains(each.id) || !show(each, end, options)) {
                 continue;
             }
             shadow& header = registers_[each.offset / 4U];
@@ -444,7 +460,7 @@ private:
 
     /// Shows one capability, whose registers end at `end` at the latest. False if it cannot be, and
     /// then it stays hidden.
-    constexpr bool show(const capability& each, unsigned end) {
+    constexpr bool show(const capability& each, unsigned end, const view_options& options) {
         const unsigned at = each.offset;
         const auto fits = [&](unsigned size) { return at + size <= end; };
         switch (each.id) {
@@ -488,15 +504,18 @@ private:
             if (!said || said->at != each || !fits(said->size())) {
                 return false;
             }
-            constexpr unsigned device_end = link_capabilities::offset_in_capability;
             show_constants(at, at + said->size());
             registers_[(at + device_capabilities::offset_in_capability) / 4].value &=
                 ~mask_of(device_capabilities::phantom_functions_supported);
             show_constant(at + device_control::offset_in_capability, 0);
+            const bool has_link = said->has_link() && !options.root_complex_integrated;
             for (const register_permissions& row : pci_express_permissions) {
-                if (row.offset < (said->has_link() ? said->size() : device_end)) {
+                if (row.offset < (has_link ? said->size() : link_begin)) {
                     apply_at(each.offset, row);
                 }
+            }
+            if (options.root_complex_integrated) {
+                show_inside_root_complex(at, said->size());
             }
             if (said->device[device_capabilities::function_level_reset_capability]) {
                 flr_place_ = (at + device_control::offset_in_capability) / 4;
@@ -525,6 +544,21 @@ private:
 
     constexpr void show_location(unsigned offset, const bar_part& part) {
         show_constant(offset, static_cast<std::uint32_t>(part.offset) | part.bar);
+    }
+
+    /// A root complex integrated endpoint has registers of a device and none of a link [pcie].
+    constexpr void show_inside_root_complex(unsigned at, unsigned size) {
+        using express = pci_express_capabilities;
+        std::uint32_t& first = registers_[at / 4].value;
+        first &= ~(mask_of(express::device_port_type) << 16);
+        first |=
+            std::uint32_t{express::reported(express::device_port_type(
+                                                device_port_type::root_complex_integrated_endpoint))
+                              .raw}
+            << 16;
+        const unsigned end = at + size;
+        hide(at + link_begin, end < at + link_end ? end : at + link_end);
+        hide(at + link_capabilities_2::offset_in_capability, end);
     }
 
     constexpr bool show_msi(std::uint16_t at, unsigned end) {
@@ -594,7 +628,7 @@ private:
         const unsigned place = dword / 4U;
         return place < 0x40 / 4 || place == power_place_ || place == msi_x_place_ ||
                (msi_place_ != no_place && place >= msi_place_ && place < msi_end_) ||
-               place == flr_place_ || place == advanced_features_place_;
+               place == advanced_features_place_;
     }
 
     // --------------------------------------------------------------------------- the device
@@ -620,10 +654,11 @@ private:
         config_.write(host_, offset, size, (kept | (arriving & passed)) >> shift & all_ones(size));
     }
 
-    /// The device requests nothing of memory by itself until the guest allows it.
+    /// The device requests nothing of memory by itself until the guest allows it. All ones is no
+    /// Command but what is read where nobody is: what is plugged in there next must not be given it.
     constexpr void stop_device() {
         const auto now = pci::read<command>(config_, host_);
-        if (now[command::bus_master]) {
+        if (now.raw != 0xFFFF && now[command::bus_master]) {
             pci::write(config_, host_, now.with(command::bus_master(false)));
         }
     }
@@ -756,13 +791,29 @@ private:
         if (!x_enabled) {
             msi_x_.control(false, x[x_control::function_mask]);
         }
-        msi_.program(msi);
+        if (!msi.enabled) {
+            msi_.program(msi);
+        }
         if (x_enabled) {
+            use(interrupt_kind::msi_x, msi_x_.size());
             msi_x_.control(true, x[x_control::function_mask]);
+        } else if (msi.enabled) {
+            use(interrupt_kind::msi, static_cast<std::uint16_t>(1U << msi.vectors_log2));
+            msi_.program(msi);
+        } else {
+            use(interrupt_kind::intx, wire ? 1 : 0);
         }
         if (wire && !intx_open_) {
             intx_open_ = true;
             route_.open({interrupt_kind::intx, 0}, {});
+        }
+    }
+
+    constexpr void use(interrupt_kind kind, std::uint16_t vectors) {
+        if (kind != used_kind_ || vectors != used_vectors_) {
+            used_kind_ = kind;
+            used_vectors_ = vectors;
+            route_.use(kind, vectors);
         }
     }
 
@@ -819,6 +870,8 @@ private:
     bool open_ = false;
     bool intx_wired_ = false; ///< Interrupt Pin is not 0
     bool intx_open_ = false;
+    interrupt_kind used_kind_ = interrupt_kind::intx;
+    std::uint16_t used_vectors_ = 0;
     std::uint16_t space_size_ = 0;
     power_management_capabilities power_capabilities_{};
 

@@ -11,7 +11,7 @@ namespace pt::pci {
 /// What the registers of an MSI capability say [pci].
 struct msi_state {
     bool enabled = false;
-    std::uint8_t vectors_log2 = 0; ///< 0..5: of the vectors that are in use
+    std::uint8_t vectors_log2 = 0; ///< of the vectors in use: 0..5, and what is reserved is 5
     std::uint64_t address = 0;
     std::uint16_t data = 0;
     std::uint32_t mask = 0; ///< bit i: vector i is masked
@@ -31,6 +31,7 @@ public:
         const std::uint32_t before = open_;
         const msi_state old = state_;
         state_ = state;
+        state_.vectors_log2 = state.vectors_log2 < 5 ? state.vectors_log2 : std::uint8_t{5};
         open_ = state.enabled ? in_use() & ~state.mask : 0;
         for (std::uint16_t vector = 0; vector < 32; ++vector) {
             const std::uint32_t bit = std::uint32_t{1} << vector;

@@ -151,3 +151,13 @@ TEST_CASE("sysfs: a root that is not there is an error with its path", "[hosted]
     CHECK_FALSE(wrong->what.empty());
     CHECK(good(machine.root).snapshot().functions().empty());
 }
+
+TEST_CASE("sysfs: a configuration space that cannot be read is an error with its path",
+          "[hosted][sysfs]") {
+    const tree machine;
+    fs::create_directories(machine.root / "0000:01:00.0/config"); // opens, but does not read
+    const auto read = sysfs::read(machine.root);
+    const auto* const wrong = std::get_if<sysfs_error>(&read);
+    REQUIRE(wrong != nullptr);
+    CHECK(wrong->path == machine.root / "0000:01:00.0/config");
+}

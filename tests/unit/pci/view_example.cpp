@@ -86,6 +86,7 @@ struct route_of {
     constexpr void send(pci::interrupt_source, pci::interrupt_message message) {
         here->last_message = message.data;
     }
+    constexpr void use(pci::interrupt_kind, std::uint16_t) {}
     constexpr bool pending(pci::interrupt_source) { return false; }
 };
 

@@ -113,6 +113,9 @@ struct vmm {
     std::uint64_t held_back = 0; ///< bit n: the device itself holds back a request of vector n
     std::uint64_t answer = 0;    ///< what the memory behind the BARs reads
     bar last_bar{};              ///< of the last bar_changed
+    interrupt_kind used{};       ///< what the route was told last that is in use,
+    unsigned used_vectors = 0;   ///< and how many vectors of it
+    unsigned uses = 0;           ///< how often it was told
 };
 
 struct events {
@@ -134,6 +137,11 @@ struct events {
 
 struct route {
     vmm* at;
+    constexpr void use(interrupt_kind kind, std::uint16_t vectors) {
+        at->used = kind;
+        at->used_vectors = vectors;
+        ++at->uses;
+    }
     constexpr void open(pt::pci::interrupt_source source, pt::pci::interrupt_message message) {
         at->told.add(opens(source.kind, source.vector, message.address, message.data));
     }

@@ -193,6 +193,28 @@ TEST_CASE("decoding that is turned on over a probe value maps nothing", "[pci][r
     REQUIRE(holds());
 }
 
+TEST_CASE("all ones in a low half without address bits are no probe", "[pci][rule 6]") {
+    constexpr auto holds = [] {
+        bool good = true;
+        for (const bool on : {false, true}) {
+            registers r{{bar_of_kind(0, bar_kind::mem64, 0x1'0000'0000)}, on, on};
+            r.write(0, 0xFFFF'FFFF);
+            r.write(1, 0xFFFF'FFFF);
+            good &= r.bars.read(0) == 4 && r.bars.read(1) == 0xFFFF'FFFF && r.was({});
+            r.write(1, 0x10); // nothing in the other half has to be put back
+            r.bars.settle();
+            r.bars.decode(true, true);
+            good &= r.was({bar_moves(0, nowhere, 0x10'0000'0000)});
+            r.write(0, 0xFFFF'FFFF);
+            r.bars.settle();
+            good &= r.was({});
+        }
+        return good;
+    };
+    STATIC_REQUIRE(holds());
+    REQUIRE(holds());
+}
+
 TEST_CASE("a BAR moves at once with decoding on, and at decoding on else, in one event",
           "[pci][rule 6]") {
     constexpr auto holds = [] {
@@ -433,6 +455,13 @@ TEST_CASE("a list with a broken or an unsized BAR is an error with its offset, a
                 error{errc::out_of_range, 0x18};
         good &= r.bars.assign(bars({bar_of_kind(6, bar_kind::rom, 0x1800)})).error() ==
                 error{errc::out_of_range, 0x30};
+        // Registers that are not there: a second half after the last one, a ROM elsewhere.
+        good &= r.bars.assign(bars({bar_of_kind(5, bar_kind::mem64, 0x1000)})).error() ==
+                error{errc::malformed, 0x24};
+        good &= r.bars.assign(bars({bar_of_kind(6, bar_kind::mem64, 0x1000)})).error() ==
+                error{errc::malformed, 0x30};
+        good &= r.bars.assign(bars({bar_of_kind(2, bar_kind::rom, 0x1000)})).error() ==
+                error{errc::malformed, 0x18};
         good &= r.bars.read(0) == 0xC000'0000 && r.bars.place(0).address() == 0xC000'0000 &&
                 r.bars.size(0) == 0x1000 && r.bars.size(2) == 0;
         return good && r.was({});
@@ -441,7 +470,7 @@ TEST_CASE("a list with a broken or an unsized BAR is an error with its offset, a
     REQUIRE(holds());
 }
 
-TEST_CASE("a BAR for memory is none for ports, no ROM and no upper half", "[pci]") {
+TEST_CASE("a BAR for memory is none for ports and no upper half; the ROM is one", "[pci]") {
     const registers r{{bar_of_kind(0, bar_kind::mem64, 16), bar_of_kind(2, bar_kind::io, 8),
                        bar_of_kind(3, bar_kind::mem1m, 16), bar_of_kind(6, bar_kind::rom, 2048)}};
     REQUIRE(r.bars.is_memory(0));
@@ -449,7 +478,7 @@ TEST_CASE("a BAR for memory is none for ports, no ROM and no upper half", "[pci]
     REQUIRE_FALSE(r.bars.is_memory(2));
     REQUIRE(r.bars.is_memory(3));
     REQUIRE_FALSE(r.bars.is_memory(4));
-    REQUIRE_FALSE(r.bars.is_memory(6));
+    REQUIRE(r.bars.is_memory(6));
 }
 
 TEST_CASE("the event carries the device's own BAR, as it was sized", "[pci]") {

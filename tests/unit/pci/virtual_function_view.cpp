@@ -3,6 +3,7 @@
 
 #include "pt/pci/bit_permissions.hpp"
 #include "pt/pci/shown_capabilities.hpp"
+#include "pt/pci/sr_iov.hpp"
 
 #include "view_fixture.hpp"
 
@@ -287,6 +288,51 @@ TEST_CASE("a view says who it is and whether there are others, as the VMM wants 
     REQUIRE(w.r32(0) == 0x10ED'8086);
     REQUIRE(w.r8(0x0E) == 0x80);
     REQUIRE(w.r32(0x0C) == 0x0080'0000);
+}
+
+TEST_CASE("a virtual function of SR-IOV has its BARs from its physical function", "[pci]") {
+    world w;
+    w.device.put(0, 4, 0xFFFF'FFFF); // as [pcie] wants it of a VF: no ids, no BARs, no wire, and
+    w.device.put(4, 2, 0x0000);      // of Command only bus mastering
+    w.device.allow(4, 2, 0x0004);
+    w.device.put(0x3D, 1, 0);
+    for (unsigned at = 0x10; at < 0x34; at += 4) {
+        w.device.bar(at, 0, 0);
+    }
+    // What the physical function's capability, at 0x160, says of all of them: here is number 5.
+    bar first = bar_of_kind(0, bar_kind::mem64, 0x4000, true);
+    first.offset = 0x184;
+    first.address = 0x8'0000'0000;
+    bar second = bar_of_kind(3, bar_kind::mem64, 0x4000, true);
+    second.offset = 0x190;
+    second.address = 0x8'1000'0000;
+    const auto of_all = bars({first, second});
+    const auto own = [&](std::uint8_t index) {
+        const auto found = of_all.find(index);
+        return found ? pt::pci::bar_of_vf(*found, 5) : found;
+    };
+    view_options options;
+    options.shown_as = pt::pci::identity{0x10CA'8086};
+    REQUIRE(
+        w.opened(options, pt::pci::bar_list::collect(pt::pci::header_layout::device, own, own)));
+    w.w32(0x10, 0xFFFF'FFFF);
+    w.w32(0x14, 0xFFFF'FFFF);
+    REQUIRE(w.r32(0x10) == 0xFFFF'C00C);
+    REQUIRE(w.r32(0x14) == 0xFFFF'FFFF);
+    w.w32(0x10, 0xC000'0000);
+    w.w32(0x14, 0);
+    w.w32(0x1C, 0xC100'0000);
+    w.w32(0x20, 0);
+    w.w16(0x04, 0x0006);
+    REQUIRE(w.r16(0x04) == 0x0006); // a VF's own register has no Memory Space
+    REQUIRE(
+        w.host.told.was({bar_moves(0, nowhere, 0xC000'0000), bar_moves(3, nowhere, 0xC100'0000)}));
+    REQUIRE(w.host.last_bar.address == 0x8'1001'4000);
+    REQUIRE(w.device.get(0x04, 2) == 0x0004);
+    // Its MSI-X lies in BAR 3, as its own capability says.
+    w.view.write_memory(3, 0, mmio_width::dword, 0xFEE0'0000);
+    REQUIRE(w.view.read_memory(3, 0, mmio_width::dword) == 0xFEE0'0000);
+    REQUIRE(w.host.told.was({}));
 }
 
 TEST_CASE("Command: decoding is the view's, bus mastering the device's", "[pci][rule 5]") {
@@ -743,6 +789,22 @@ TEST_CASE("a device that is pulled out while it is opened harms nobody", "[pci]"
     SUCCEED();
 }
 
+TEST_CASE("nothing is written where a device was pulled out", "[pci]") {
+    for (const bool closes_view : {true, false}) {
+        world w;
+        REQUIRE(w.opened());
+        w.w16(0x04, 0x0004);
+        w.machine.event_count = 0;
+        w.machine.function_count = 0;
+        if (closes_view) {
+            w.view.close();
+        } else {
+            w.view.reset();
+        }
+        REQUIRE(w.device_saw_nothing()); // 0xFFFF without bus mastering is nobody's Command
+    }
+}
+
 TEST_CASE("PCI Express: the guest chooses orders and read sizes, the fabric stays the host's",
           "[pci]") {
     world w;
@@ -763,7 +825,7 @@ TEST_CASE("PCI Express: the guest chooses orders and read sizes, the fabric stay
     REQUIRE(w.r16(control) == 0x0020);
 
     w.device.put(control + 2, 2, 0x006F);
-    REQUIRE((w.r16(control + 2) & 0x6F) == 0x6F);
+    REQUIRE(w.r16(control + 2) == 0x006F); // auxiliary power, bit 4, is the device's too
     w.w32(control, 0x0009'0000);
     REQUIRE((w.device.get(control + 2, 2) & 0x4F) == 0x46);
 
@@ -780,6 +842,23 @@ TEST_CASE("PCI Express: the guest chooses orders and read sizes, the fabric stay
     w.w16(express_at + 0x28, 0xFFFF); // Device Control 2
     w.w16(express_at + 0x30, 0xFFFF); // Link Control 2
     REQUIRE(w.device_saw_nothing());
+}
+
+TEST_CASE("an endpoint on a guest's root bus may be shown inside the root complex, without a link",
+          "[pci]") {
+    world w;
+    w.device.put(express_at + 0x30, 4, 0x0001'0003);
+    view_options options;
+    options.root_complex_integrated = true;
+    REQUIRE(w.opened(options));
+    REQUIRE(w.r32(express_at) == 0x0092'0010); // type 9 in bits 23:20
+    REQUIRE(w.r32(express_at + 4) == (0x1000'8FC1 & ~0x18U));
+    REQUIRE(w.r16(express_at + 8) == 0x2810);
+    for (const unsigned link : {0x0CU, 0x10U, 0x2CU, 0x30U}) {
+        CAPTURE(link);
+        w.w32(express_at + link, 0xFFFF'FFFF);
+        REQUIRE(w.r32(express_at + link) == 0);
+    }
 }
 
 // --------------------------------------------------------------------------------- power, resets
@@ -1049,11 +1128,53 @@ TEST_CASE("one kind of interrupt at a time, the old one closed before the new on
     REQUIRE(only_bus_mastering(w));
 }
 
+TEST_CASE("the route hears which kind is in use, and of how many vectors, masked or not", "[pci]") {
+    world w;
+    w.device.put(msi_at + 2, 2, 0x0184); // 4 vectors, 64-bit, masks
+    const auto in_use = [&](interrupt_kind kind, unsigned vectors, unsigned times) {
+        const bool same =
+            w.host.used == kind && w.host.used_vectors == vectors && w.host.uses == times;
+        w.host.uses = 0;
+        return same;
+    };
+    REQUIRE(w.opened());
+    REQUIRE(in_use(intx, 1, 1));
+    w.w16(0x04, 0x0402); // INTx disabled: nothing at all
+    REQUIRE(in_use(intx, 0, 1));
+    w.w32(msi_at + 16, 0x0000'000F); // all masked
+    w.w16(msi_at + 2, 0x0021);
+    REQUIRE(in_use(msi, 4, 1));
+    w.w16(msi_at + 2, 0x0011);
+    REQUIRE(in_use(msi, 2, 1));
+    w.w16(msi_at + 12, 0x40); // a message says nothing of that
+    REQUIRE(in_use(msi, 2, 0));
+    w.w16(msi_x_at + 2, 0xC000); // as Linux begins: on, and masked as a whole
+    REQUIRE(in_use(msi_x, 5, 1));
+    w.w16(msi_x_at + 2, 0x8000);
+    REQUIRE(in_use(msi_x, 5, 0));
+    w.w16(power_at + 4, 3);
+    REQUIRE(in_use(intx, 0, 1));
+    w.w16(power_at + 4, 0);
+    w.host.uses = 0;
+    w.view.close();
+    REQUIRE(w.host.used_vectors == 0);
+}
+
 TEST_CASE("a function without an interrupt pin has no wire", "[pci]") {
     world w;
     w.device.put(0x3D, 1, 0);
     REQUIRE(w.open());
     REQUIRE(w.host.told.was({}));
+    REQUIRE(w.view.request({intx, 0}).error() == error{errc::refused, 0});
+}
+
+TEST_CASE("a VMM that has no wire to give shows no pin", "[pci]") {
+    world w;
+    view_options options;
+    options.has_wire = false;
+    REQUIRE(w.opened(options));
+    REQUIRE(w.host.used_vectors == 0);
+    REQUIRE(w.r8(0x3D) == 0);
     REQUIRE(w.view.request({intx, 0}).error() == error{errc::refused, 0});
 }
 
@@ -1105,11 +1226,15 @@ TEST_CASE("MSI-X is emulated, and what shares its pages is forwarded as it is", 
         REQUIRE(get(3, offset, size::dword) == 0xFFFF'FFFF);
         w.view.write_memory(3, offset, size::dword, 0);
     }
-    for (const unsigned bar : {1U, 2U, 5U, 6U, 7U, 255U}) {
+    for (const unsigned bar : {1U, 2U, 5U, 7U, 255U}) {
         REQUIRE(get(static_cast<std::uint8_t>(bar), 0, size::dword) == 0xFFFF'FFFF);
         w.view.write_memory(static_cast<std::uint8_t>(bar), 0, size::dword, 0);
     }
     REQUIRE(w.host.told.was({}));
+    w.view.write_memory(6, 0, size::dword, 0); // the expansion ROM is only read
+    REQUIRE(w.host.told.was({}));
+    (void)get(6, 4, size::dword);
+    REQUIRE(w.host.told.was({reads(6, 4, 4)}));
 
     // The table itself.
     w.view.write_memory(3, 0x140, size::qword, 0xFEE0'0000);
@@ -1202,8 +1327,8 @@ TEST_CASE("permit opens registers that pt does not know, and none of those it an
     w.w16(vendor_at + 5, 0xFFFF);
     REQUIRE(w.device_saw_nothing());
 
-    for (const unsigned at : {0x00U, 0x10U, 0x3CU, power_at + 4, msi_at, msi_at + 20, msi_x_at + 2,
-                              express_at + 8, 0x1000U, 0xFFFFU}) {
+    for (const unsigned at :
+         {0x00U, 0x10U, 0x3CU, power_at + 4, msi_at, msi_at + 20, msi_x_at + 2, 0x1000U, 0xFFFFU}) {
         CAPTURE(at);
         const auto offset = static_cast<std::uint16_t>(at);
         REQUIRE(w.view.permit(offset, {.device = ~0U}).error() == error{errc::refused, offset});
@@ -1212,6 +1337,21 @@ TEST_CASE("permit opens registers that pt does not know, and none of those it an
     conventional.capability(vendor_at, 0x09, 0);
     REQUIRE(conventional.opened());
     REQUIRE(conventional.view.permit(0x100, {}).error() == error{errc::refused, 0x100});
+}
+
+TEST_CASE("permit may forbid what Device Control lets through, and a reset is the view's still",
+          "[pci]") {
+    world w;
+    REQUIRE(w.opened());
+    const std::uint16_t control = express_at + 8;
+    REQUIRE(w.view.permit(control, {.own = 0x80FF, .device = 0xFFFF'8010})); // no No Snoop
+    w.machine.event_count = 0;
+    w.w16(control, 0x7810);
+    REQUIRE(w.device_saw({device_write(control, 2, 0x2810)})); // as it was, but for the ordering
+    w.host.told.count = 0;
+    w.w16(control, 0x8000);
+    REQUIRE(w.host.told.entries[w.host.told.count - 1] == resets());
+    REQUIRE((w.device.get(control, 2) & 0x8000) == 0);
 }
 
 TEST_CASE("permit takes what the device says now for constant, not what it said before", "[pci]") {

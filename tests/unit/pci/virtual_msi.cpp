@@ -57,6 +57,18 @@ TEST_CASE("each vector has its number in the low bits of the data, as many as ve
     }
 }
 
+TEST_CASE("reserved numbers of vectors are the most there can be", "[pci][rule 7]") {
+    for (const unsigned log2 : {6U, 7U, 255U}) {
+        capability c;
+        c.msi.program(on(static_cast<std::uint8_t>(log2), 0xFEE0'1000, 0x40BF));
+        REQUIRE(c.host.told.count == 32);
+        REQUIRE(c.host.told.entries[31] == opens(msi, 31, 0xFEE0'1000, 0x40BF));
+        c.host.told.count = 0;
+        REQUIRE(c.msi.request(32).error() == error{errc::out_of_range, 32});
+        REQUIRE(c.msi.pending() == 0);
+    }
+}
+
 TEST_CASE("the route hears of a change, and of nothing else", "[pci]") {
     constexpr auto holds = [] {
         capability c;
