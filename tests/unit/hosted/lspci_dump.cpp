@@ -153,8 +153,11 @@ TEST_CASE("lspci dump: what is no dump is named with its line", "[hosted][lspci]
 
 TEST_CASE("lspci dump: what Linux numbers behind a VMD is left out", "[hosted][lspci]") {
     const std::string beyond = "10000:e1:00.0 x\n" + row_00;
-    for (const std::string& text : {beyond + nic_line + row_00, nic_line + row_00 + beyond,
-                                    beyond + beyond + nic_line + row_00}) {
+    const std::string known = nic_line + row_00;
+    const std::string before = beyond + known;
+    const std::string after = known + beyond;
+    const std::string around = before + beyond;
+    for (const std::string& text : {before, after, around}) {
         const auto read = pt::hosted::lspci_dump::read(text);
         REQUIRE(std::holds_alternative<pt::hosted::config_snapshot>(read));
         const auto& functions = std::get<pt::hosted::config_snapshot>(read).functions();
