@@ -2,6 +2,7 @@
 //
 // pt-inspect dmar: the form of its JSON and its messages. That the parser finds what iasl finds is
 // shown in tests/unit/vtd/dmar.cpp.
+#include "../shared_data.hpp"
 #include "tool.hpp"
 
 #include <cstdint>
@@ -77,7 +78,7 @@ TEST_CASE("pt-inspect dmar: a broken table is refused with the offset", "[inspec
 }
 
 TEST_CASE("pt-inspect dmar: every real table has a text and a JSON", "[inspect][dmar][data]") {
-    const auto files = tool::files_in(tool::shared_data() / "dmar");
+    const auto files = shared_data::files("dmar");
     if (files.empty()) {
         SKIP("no DMAR tables; set PT_SHARED_DATA to the directory that has dmar/");
     }

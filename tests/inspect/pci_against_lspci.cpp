@@ -13,6 +13,7 @@
 // - [virtual] (an address that the kernel knows and the register does not hold) does not occur with
 //   a file; the pattern would not match it, and the comparison would fail.
 // - Regions that are indented deeper are those of virtual functions (SR-IOV), no BARs.
+#include "../shared_data.hpp"
 #include "tool.hpp"
 
 #include <algorithm>
@@ -279,7 +280,7 @@ void compare(const json& found, const function& expected, counts& count) {
 } // namespace
 
 TEST_CASE("pt-inspect pci: every real dump is what lspci says", "[inspect][pci][data]") {
-    const auto files = tool::files_in(tool::shared_data() / "lspci");
+    const auto files = shared_data::files("lspci");
     if (files.empty()) {
         SKIP("no lspci dumps; set PT_SHARED_DATA to the directory that has lspci/");
     }

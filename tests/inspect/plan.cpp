@@ -2,6 +2,7 @@
 //
 // pt-inspect plan: a NIC behind a root port, in a directory like sysfs, where everything is as it
 // should be; then each thing that may be wrong, one at a time.
+#include "../shared_data.hpp"
 #include "tool.hpp"
 
 #include <cstdint>
@@ -392,7 +393,7 @@ TEST_CASE("pt-inspect plan: an address that is none, or nobody's", "[inspect][pl
 
 TEST_CASE("pt-inspect plan: every function of every real dump has a plan",
           "[inspect][plan][data]") {
-    const auto files = tool::files_in(tool::shared_data() / "lspci");
+    const auto files = shared_data::files("lspci");
     if (files.empty()) {
         SKIP("no lspci dumps; set PT_SHARED_DATA to the directory that has lspci/");
     }

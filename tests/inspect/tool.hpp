@@ -101,20 +101,6 @@ inline json inspect_json(std::initializer_list<std::string> words) {
     return json::parse(done.out);
 }
 
-inline fs::path shared_data() {
-    const char* const told = std::getenv("PT_SHARED_DATA");
-    return told != nullptr ? fs::path{told} : fs::path{PT_SOURCE_DIR} / ".." / "shared" / "data";
-}
-
-inline std::vector<fs::path> files_in(const fs::path& directory) {
-    std::vector<fs::path> files;
-    std::error_code none;
-    for (const auto& entry : fs::directory_iterator{directory, none}) {
-        files.push_back(entry.path());
-    }
-    return files;
-}
-
 inline bool is_here(const std::string& program) {
     return std::system(("command -v " + program + " >/dev/null 2>&1").c_str()) == 0;
 }

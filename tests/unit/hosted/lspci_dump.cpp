@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
+#include "../../shared_data.hpp"
+
 #include "pt/hosted/lspci_dump.hpp"
 
 #include "pt/core/width.hpp"
@@ -184,17 +186,12 @@ TEST_CASE("lspci dump: a bad row is named with its line", "[hosted][lspci]") {
 }
 
 TEST_CASE("lspci dump: every real one is read, byte for byte", "[hosted][lspci][data]") {
-    const char* const told = std::getenv("PT_SHARED_DATA");
-    const std::filesystem::path data =
-        told != nullptr ? std::filesystem::path{told}
-                        : std::filesystem::path{PT_SOURCE_DIR} / ".." / "shared" / "data";
-    std::error_code none;
     std::size_t files = 0;
     std::vector<std::uint8_t> bytes; // of all functions, in order
     std::vector<std::uint8_t> expected;
-    for (const auto& entry : std::filesystem::directory_iterator{data / "lspci", none}) {
-        INFO(entry.path().filename().string());
-        std::ifstream in{entry.path()};
+    for (const auto& path : shared_data::files("lspci")) {
+        INFO(path.filename().string());
+        std::ifstream in{path};
         const std::string text{std::istreambuf_iterator<char>{in}, {}};
         ++files;
         const config_snapshot read = good(text);

@@ -2,6 +2,9 @@
 //
 // Bridges of real machines: pt reads the hexadecimal dump of each file, and what it must find is what
 // lspci, asked about the same file, prints of buses and windows.
+#include "../../shared_data.hpp"
+#include "dump_config.hpp"
+
 #include "pt/pci/bridge.hpp"
 #include "pt/pci/bridge_window.hpp"
 #include "pt/pci/enumerate.hpp"
@@ -20,7 +23,6 @@
 #include <string>
 #include <vector>
 
-using pt::width;
 using pt::pci::bridge_window;
 using pt::pci::function_address;
 using pt::pci::window_kind;
@@ -29,25 +31,7 @@ namespace {
 
 using dump = std::map<function_address, std::vector<std::uint8_t>>;
 
-struct dump_config {
-    const dump* functions;
-
-    std::uint32_t read(function_address address, std::uint16_t offset, width size) const {
-        const auto found = functions->find(address);
-        const unsigned count = pt::size_of(size);
-        if (found == functions->end() || offset + count > found->second.size()) {
-            return pt::all_ones(size);
-        }
-        std::uint32_t value = 0;
-        for (unsigned i = 0; i < count; ++i) {
-            value |= std::uint32_t{found->second[offset + i]} << 8 * i;
-        }
-        return value;
-    }
-    void write(function_address, std::uint16_t, width, std::uint32_t) const {
-        FAIL("a write to a dump");
-    }
-};
+using dump_config = dump_config_of<dump>;
 
 const std::regex head{R"(^((?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) .*)"};
 
@@ -132,19 +116,6 @@ text ask_lspci(const std::filesystem::path& file) {
     return all;
 }
 
-std::vector<std::filesystem::path> dumps() {
-    const char* const told = std::getenv("PT_SHARED_DATA");
-    const std::filesystem::path data =
-        told != nullptr ? std::filesystem::path{told}
-                        : std::filesystem::path{PT_SOURCE_DIR} / ".." / "shared" / "data";
-    std::vector<std::filesystem::path> files;
-    std::error_code none;
-    for (const auto& entry : std::filesystem::directory_iterator{data / "lspci", none}) {
-        files.push_back(entry.path());
-    }
-    return files;
-}
-
 /// The depth-first order, by recursion over what lspci says.
 void walk(const text& all, unsigned bus, function_address bridge, unsigned depth,
           std::vector<pt::pci::tree_function>& found) {
@@ -162,7 +133,7 @@ void walk(const text& all, unsigned bus, function_address bridge, unsigned depth
 } // namespace
 
 TEST_CASE("real bridges: buses and windows are those that lspci prints", "[pci][data]") {
-    const auto files = dumps();
+    const auto files = shared_data::files("lspci");
     if (files.empty()) {
         SKIP("no lspci dumps; set PT_SHARED_DATA to the directory that has lspci/");
     }
@@ -211,7 +182,7 @@ TEST_CASE("real bridges: buses and windows are those that lspci prints", "[pci][
 
 TEST_CASE("real trees: a scan finds what lspci lists, behind the bridges that it says",
           "[pci][data]") {
-    const auto files = dumps();
+    const auto files = shared_data::files("lspci");
     if (files.empty()) {
         SKIP("no lspci dumps; set PT_SHARED_DATA to the directory that has lspci/");
     }

@@ -2,6 +2,9 @@
 //
 // Configuration spaces of real machines, as `lspci -vvxxx` wrote them: the hexadecimal dump is what
 // pt reads, and lspci's own text above it says what must be found.
+#include "../../shared_data.hpp"
+#include "dump_config.hpp"
+
 #include "pt/pci/bar.hpp"
 #include "pt/pci/capability.hpp"
 #include "pt/pci/enumerate.hpp"
@@ -18,7 +21,6 @@
 #include <string>
 #include <vector>
 
-using pt::width;
 using pt::pci::function_address;
 
 namespace {
@@ -40,26 +42,7 @@ struct dumped {
 
 using machine = std::map<function_address, dumped>;
 
-/// What a dump does not hold reads all ones. A write fails the test: nobody may write here.
-struct dump_config {
-    const machine* functions;
-
-    std::uint32_t read(function_address address, std::uint16_t offset, width size) const {
-        const auto found = functions->find(address);
-        const unsigned count = static_cast<unsigned>(size);
-        if (found == functions->end() || offset + count > found->second.bytes.size()) {
-            return pt::all_ones(size);
-        }
-        std::uint32_t value = 0;
-        for (unsigned i = 0; i < count; ++i) {
-            value |= std::uint32_t{found->second.bytes[offset + i]} << 8 * i;
-        }
-        return value;
-    }
-    void write(function_address, std::uint16_t, width, std::uint32_t) const {
-        FAIL("a write to a dump");
-    }
-};
+using dump_config = dump_config_of<machine>;
 
 machine parse(const std::filesystem::path& file) {
     static const std::regex head{R"(^((?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) .*)"};
@@ -101,23 +84,10 @@ machine parse(const std::filesystem::path& file) {
     return functions;
 }
 
-std::vector<std::filesystem::path> dumps() {
-    const char* const told = std::getenv("PT_SHARED_DATA");
-    const std::filesystem::path data =
-        told != nullptr ? std::filesystem::path{told}
-                        : std::filesystem::path{PT_SOURCE_DIR} / ".." / "shared" / "data";
-    std::vector<std::filesystem::path> files;
-    std::error_code none;
-    for (const auto& entry : std::filesystem::directory_iterator{data / "lspci", none}) {
-        files.push_back(entry.path());
-    }
-    return files;
-}
-
 } // namespace
 
 TEST_CASE("real functions: capabilities and BARs are where lspci found them", "[pci][data]") {
-    const auto files = dumps();
+    const auto files = shared_data::files("lspci");
     if (files.empty()) {
         SKIP("no lspci dumps; set PT_SHARED_DATA to the directory that has lspci/");
     }
@@ -177,7 +147,7 @@ TEST_CASE("real functions: capabilities and BARs are where lspci found them", "[
 }
 
 TEST_CASE("real buses: a scan finds the functions that lspci listed", "[pci][data]") {
-    const auto files = dumps();
+    const auto files = shared_data::files("lspci");
     if (files.empty()) {
         SKIP("no lspci dumps; set PT_SHARED_DATA to the directory that has lspci/");
     }

@@ -2,6 +2,9 @@
 //
 // Configuration spaces of real machines: what pt decodes of their capabilities is written as
 // `lspci -F FILE -vvv`, an independent decoder of the same bytes, prints it, and has to be there.
+#include "../../shared_data.hpp"
+#include "dump_config.hpp"
+
 #include "pt/pci/access_control_services.hpp"
 #include "pt/pci/address_translation_services.hpp"
 #include "pt/pci/advanced_features.hpp"
@@ -56,26 +59,7 @@ struct dumped {
 
 using machine = std::map<function_address, dumped>;
 
-/// What a dump does not hold reads all ones. A write fails the test: nobody may write here.
-struct dump_config {
-    const machine* functions;
-
-    std::uint32_t read(function_address address, std::uint16_t offset, width size) const {
-        const auto found = functions->find(address);
-        const unsigned count = static_cast<unsigned>(size);
-        if (found == functions->end() || offset + count > found->second.bytes.size()) {
-            return pt::all_ones(size);
-        }
-        std::uint32_t value = 0;
-        for (unsigned i = 0; i < count; ++i) {
-            value |= std::uint32_t{found->second.bytes[offset + i]} << 8 * i;
-        }
-        return value;
-    }
-    void write(function_address, std::uint16_t, width, std::uint32_t) const {
-        FAIL("a write to a dump");
-    }
-};
+using dump_config = dump_config_of<machine>;
 
 const std::regex head{R"(^((?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) .*)"};
 
@@ -656,20 +640,6 @@ void check(const said& in, dump_config config, function_address function,
     CHECK(n == ea.entries);
 }
 
-std::vector<std::filesystem::path> dumps() {
-    const char* const told = std::getenv("PT_SHARED_DATA");
-    const std::filesystem::path data =
-        told != nullptr ? std::filesystem::path{told}
-                        : std::filesystem::path{PT_SOURCE_DIR} / ".." / "shared" / "data";
-    std::vector<std::filesystem::path> files;
-    std::error_code none;
-    for (const auto& entry : std::filesystem::directory_iterator{data / "lspci", none}) {
-        files.push_back(entry.path());
-    }
-    std::sort(files.begin(), files.end());
-    return files;
-}
-
 /// What pt found and what lspci has under that title are the same: both nothing, or equal facts.
 template <class T>
 void compare(const dumped& function, const char* title, dump_config config,
@@ -693,7 +663,7 @@ void compare(const dumped& function, const char* title, dump_config config,
 
 TEST_CASE("real functions: what pt decodes of their capabilities is what lspci prints",
           "[pci][data]") {
-    const auto files = dumps();
+    const auto files = shared_data::files("lspci");
     if (files.empty()) {
         SKIP("no lspci dumps; set PT_SHARED_DATA to the directory that has lspci/");
     }

@@ -2,6 +2,8 @@
 //
 // The DMAR table: hand-made ones, sound and broken, and real ones against what iasl, the ACPI
 // project's own decoder, prints of them.
+#include "../../shared_data.hpp"
+
 #include "pt/vtd/dmar.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -559,14 +561,10 @@ void compare(const fs::path& file, compared& counts) {
 } // namespace
 
 TEST_CASE("DMAR: every real table is what iasl says", "[vtd][dmar][data][rule 20]") {
-    const char* const named = std::getenv("PT_SHARED_DATA");
-    const fs::path data =
-        named != nullptr ? fs::path{named} : fs::path{PT_SOURCE_DIR} / ".." / "shared" / "data";
-    std::error_code none;
     const scratch here;
     std::size_t files = 0;
-    for (const auto& entry : fs::directory_iterator{data / "dmar", none}) {
-        fs::copy_file(entry.path(), here.path / entry.path().filename());
+    for (const auto& path : shared_data::files("dmar")) {
+        fs::copy_file(path, here.path / path.filename());
         ++files;
     }
     if (files == 0) {
