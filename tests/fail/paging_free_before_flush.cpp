@@ -12,12 +12,12 @@ struct invept {
     pt::result<void> invalidate(const pt::paging::stale_set<pt::gpa>&) { return {}; }
 };
 
-pt::result<void> give_back(ticket& owed, pt::hpa table) {
+pt::result<void> give_back(ticket& owed, pt::archetype::table_memory memory) {
 #ifdef PT_FAIL
-    owed.release({table, 1});
+    owed.retired_.release(memory);
     return {};
 #else
-    (void)table;
+    (void)memory;
     invept hardware;
     return owed.redeem(hardware);
 #endif

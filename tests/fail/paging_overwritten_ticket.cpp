@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // expect-gcc: use of deleted function .*flush_ticket
 // expect-clang: overload resolution selected deleted operator '='
-// Assigning over a ticket would forget what it owes; merge() adds to it.
+// Assigning over a ticket would forget what it owes; a batch adds to what it owes.
 #include "pt/core/archetype.hpp"
 #include "pt/paging/ept.hpp"
 #include "pt/paging/table.hpp"
@@ -9,11 +9,13 @@
 #include <utility>
 
 using ticket = pt::paging::table<pt::ept::format, pt::archetype::table_memory>::ticket;
+using batch = pt::paging::flush_batch<pt::ept::format, pt::archetype::table_memory>;
 
-void collect(ticket& owed, ticket& more) {
+pt::result<void> collect([[maybe_unused]] batch& all, [[maybe_unused]] ticket& owed, ticket& more) {
 #ifdef PT_FAIL
     owed = std::move(more);
+    return {};
 #else
-    owed.merge(std::move(more));
+    return all.add(std::move(more));
 #endif
 }

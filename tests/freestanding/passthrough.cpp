@@ -119,7 +119,7 @@ using frames = pt::offset_memory<locked_frames>;
 using ept_table =
     pt::paging::table<pt::ept::format, frames, pt::paging::coherent_publication, spin_lock>;
 using dma_table = pt::paging::table<pt::vtd::second_stage::format, frames,
-                                    pt::paging::flush_line_publication, spin_lock>;
+                                    pt::paging::clflush_publication, spin_lock>;
 using remapping_unit = pt::vtd::unit<mapped_registers, tsc_clock>;
 using context_tables = pt::vtd::root_table<frames>;
 using host_config = pt::pci::port_config_access<cpu_ports>;
@@ -137,10 +137,10 @@ struct guest {
     pt::range<pt::gpa> memory;
     pt::hpa memory_at;
     ept_table& ept;
-    ept_table::ticket ept_owed;
+    pt::paging::flush_batch<pt::ept::format, frames> ept_owed;
     invept processors;
     dma_table& dma;
-    dma_table::ticket dma_owed;
+    pt::paging::flush_batch<pt::vtd::second_stage::format, frames> dma_owed;
     pt::vtd::register_invalidator<remapping_unit, spin_lock> iotlb;
     std::uint16_t domain_id;
     pt::vmx::shared_io_bitmap& ports;
@@ -155,18 +155,36 @@ pt::result<void> settle(guest& of) {
     return seen_by_guest ? seen_by_device : seen_by_guest;
 }
 
+/// Takes over what an operation owes to the guest's processors; when there is no room, the hardware is
+/// asked first. An error of the hardware leaves the ticket with the caller, who must not lose it.
+template <class Batch, class Ticket, class Hardware>
+pt::result<void> owe(Batch& batch, Ticket&& ticket, Hardware& hardware) {
+    if (batch.add(std::move(ticket))) {
+        return {};
+    }
+    if (const auto done = batch.redeem(hardware); !done) {
+        ticket.leak(); // the hardware is gone, and what it may still walk stays where it is
+        return done;
+    }
+    return batch.add(std::move(ticket));
+}
+
 pt::result<void> map_memory(guest& to) {
     auto seen_by_guest = to.ept.map(to.memory, to.memory_at, pt::ept::ram);
     if (!seen_by_guest) {
         return seen_by_guest.error();
     }
-    to.ept_owed.merge(*std::move(seen_by_guest));
+    if (const auto kept = owe(to.ept_owed, *std::move(seen_by_guest), to.processors); !kept) {
+        return kept;
+    }
     auto seen_by_device = to.dma.map({pt::iova{to.memory.first().raw}, to.memory.size()},
                                      to.memory_at, pt::vtd::second_stage::read_write);
     if (!seen_by_device) {
         return seen_by_device.error();
     }
-    to.dma_owed.merge(*std::move(seen_by_device));
+    if (const auto kept = owe(to.dma_owed, *std::move(seen_by_device), to.iotlb); !kept) {
+        return kept;
+    }
     return settle(to);
 }
 
@@ -181,7 +199,10 @@ pt::result<void> unmap_registers(const pt::pci::bar_piece* first, const pt::pci:
             if (!unmapped) {
                 return unmapped.error();
             }
-            from.ept_owed.merge(*std::move(unmapped));
+            if (const auto kept = owe(from.ept_owed, *std::move(unmapped), from.processors);
+                !kept) {
+                return kept;
+            }
         }
     }
     return {};
@@ -212,7 +233,9 @@ pt::result<void> map_registers(const pt::pci::bar& bar, const pt::pci::bar_piece
             const auto undone = unmap_registers(pieces.begin(), &piece, at, to);
             return undone ? mapped.error() : undone;
         }
-        to.ept_owed.merge(*std::move(mapped));
+        if (const auto kept = owe(to.ept_owed, *std::move(mapped), to.processors); !kept) {
+            return kept;
+        }
     }
     return {};
 }
@@ -369,9 +392,10 @@ bool on_ept_violation(nic_view& view, pt::gpa at, bool store, pt::mmio_width siz
 
 /// The guest is gone, and its devices are taken away: its tables go as well.
 pt::result<void> tear_down(guest& of) {
-    of.ept_owed.merge(of.ept.retire());
-    of.dma_owed.merge(of.dma.retire());
-    return settle(of);
+    // There is always room for everything.
+    const auto processors = of.ept_owed.add(of.ept.retire());
+    const auto devices = of.dma_owed.add(of.dma.retire());
+    return processors && devices ? settle(of) : processors;
 }
 
 pt::result<remapping_unit> bring_up(mapped_registers registers, context_tables& roots) {

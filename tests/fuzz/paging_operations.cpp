@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
-// Bytes become a sequence of operations on tables; an oracle, a walker and a cache that forgets
+// Bytes become a sequence of operations on tables; an oracle, a walker, and a cache that forgets
 // nothing watch every step (tests/paging_model/session.hpp).
-#include "../paging_model/session.hpp"
+#include "../paging_model/script.hpp"
 
 #include <cstddef>
 #include <cstdint>
 
 namespace {
 
-using paging_model::ept_kit;
-using paging_model::second_stage_kit;
-using paging_model::session;
+using namespace paging_model;
 using pt::GiB;
 using pt::KiB;
 using pt::MiB;
@@ -21,6 +19,17 @@ public:
     bytes(const std::uint8_t* data, std::size_t size) : at_{data}, end_{data + size} {}
 
     [[nodiscard]] bool empty() const { return at_ == end_; }
+    /// 0 is 2^64.
+    std::uint64_t below(std::uint64_t bound) {
+        return bound == 0 ? take(8) : take(bound <= 256 ? 1 : 8) % bound;
+    }
+    std::uint64_t address() { return number(); }
+    std::uint64_t size() { return number(); }
+    std::uint64_t output(std::uint64_t first) {
+        return take(1) % 4 != 0 ? first % (64 * GiB) + take(1) % 16 * GiB : number();
+    }
+
+private:
     std::uint64_t take(unsigned count) {
         std::uint64_t value = 0;
         for (; count != 0; --count) {
@@ -28,7 +37,7 @@ public:
         }
         return value;
     }
-    /// Addresses and sizes near the seams of tables, or any number at all.
+    /// Near the seams of tables, or any number at all.
     std::uint64_t number() {
         switch (take(1) % 8) {
         case 0: return take(8);
@@ -41,43 +50,15 @@ public:
         }
     }
 
-private:
     const std::uint8_t* at_;
     const std::uint8_t* end_;
 };
 
 template <class Kit>
 void play(bytes input) {
-    session<Kit> game{Kit{static_cast<page_size>(1 + input.take(1) % 3)}, 37};
-    while (!input.empty()) {
-        const auto operation = input.take(1);
-        switch (operation % 4) {
-        case 0:
-        case 1: {
-            const std::uint64_t first = input.number();
-            const std::uint64_t size = input.number();
-            const std::uint64_t output =
-                operation % 8 < 4 ? first + input.take(1) * GiB : input.number();
-            const auto choice = static_cast<std::size_t>(input.take(1));
-            game.map(first, size, output, choice, static_cast<page_size>(1 + choice / 8 % 3));
-            game.check_address(first);
-            game.check_address(first - 1);
-            game.check_address(first + size - 1);
-            game.check_address(first + size);
-            break;
-        }
-        case 2: {
-            const std::uint64_t first = input.number();
-            const std::uint64_t size = input.number();
-            game.unmap(first, size);
-            game.check_address(first);
-            game.check_address(first - 1);
-            game.check_address(first + size - 1);
-            game.check_address(first + size);
-            break;
-        }
-        default: game.redeem(operation % 3); break;
-        }
+    session<Kit> game{Kit{static_cast<page_size>(1 + input.below(3))}, 37};
+    for (unsigned step = 0; step < 200 && !input.empty(); ++step) {
+        play_step(game, input);
         if (game.complaint != nullptr) {
             __builtin_trap();
         }
@@ -93,11 +74,15 @@ void play(bytes input) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     bytes input{data, size};
-    switch (input.take(1) % 4) {
+    switch (input.below(8)) {
     case 0: play<ept_kit>(input); break;
     case 1: play<second_stage_kit<4>>(input); break;
     case 2: play<second_stage_kit<3>>(input); break;
-    default: play<second_stage_kit<4, true>>(input); break;
+    case 3: play<second_stage_kit<4, true>>(input); break;
+    case 4: play<ept_flags_kit>(input); break;
+    case 5: play<ept5_flags_kit>(input); break;
+    case 6: play<nested_kit>(input); break;
+    default: play<second_stage_kit<5, false, true>>(input); break;
     }
     return 0;
 }

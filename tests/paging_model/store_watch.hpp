@@ -11,8 +11,9 @@
 
 namespace paging_model {
 
-/// Runs code and calls back after every single store that it makes into a region of whole pages,
-/// before the next instruction, with the (first) entry that it changed. The region is write-protected; a store faults, the page is opened,
+/// Runs code and calls back around every single store that it makes into a region of whole pages: right
+/// before, with the entry as it was, and right after, before the next instruction; each time with the
+/// (first) entry that is stored to. The region is write-protected; a store faults, the page is opened,
 /// the processor's trap flag lets exactly this instruction pass, and the region is closed again. So
 /// the code under test is the real one, with plain stores, and no store can hide.
 class store_watch {
@@ -20,9 +21,9 @@ public:
     using callback = void (*)(void* context, std::uint64_t* stored);
 
     template <class Code>
-    static void run(std::uint64_t* region, std::size_t bytes, callback seen, void* context,
-                    Code&& code) {
-        watch = {region, bytes, seen, context, nullptr};
+    static void run(std::uint64_t* region, std::size_t bytes, callback before, callback after,
+                    void* context, Code&& code) {
+        watch = {region, bytes, before, after, context, nullptr};
         struct sigaction fault {
         }, step{}, old_fault{}, old_step{};
         fault.sa_sigaction = on_fault;
@@ -44,7 +45,8 @@ private:
     struct watched {
         std::uint64_t* region;
         std::size_t bytes;
-        callback seen;
+        callback before;
+        callback after;
         void* context;
         std::uint64_t* stored;
     };
@@ -61,11 +63,12 @@ private:
         }
         watch.stored = watch.region + offset / 8;
         protect(PROT_READ | PROT_WRITE);
+        watch.before(watch.context, watch.stored);
         static_cast<ucontext_t*>(machine)->uc_mcontext.gregs[REG_EFL] |= trap_flag;
     }
     static void on_step(int, siginfo_t*, void* machine) {
         static_cast<ucontext_t*>(machine)->uc_mcontext.gregs[REG_EFL] &= ~trap_flag;
-        watch.seen(watch.context, watch.stored);
+        watch.after(watch.context, watch.stored);
         protect(PROT_READ);
     }
 };

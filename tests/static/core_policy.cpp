@@ -151,6 +151,17 @@ struct publish_of_hpa : least {
 struct publish_with_result : least {
     bool publish(const u64*, std::size_t);
 };
+struct no_complete : least {
+    void complete() = delete;
+};
+struct complete_of_entries : least {
+    void complete(const u64*, std::size_t);
+};
+struct complete_with_result : least {
+    result<> complete();
+};
+static_assert(!publication<no_complete> && !publication<complete_of_entries> &&
+              !publication<complete_with_result>);
 static_assert(!publication<no_publish> && !publication<publish_of_mutable> &&
               !publication<publish_of_one> && !publication<publish_of_hpa> &&
               !publication<publish_with_result>);

@@ -10,7 +10,9 @@
 #include "pt/paging/publication.hpp"
 #include "pt/paging/table.hpp"
 #include "pt/paging/vtd_second_stage.hpp"
+#include "pt/paging/x86_64.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
@@ -19,7 +21,10 @@
 template class pt::paging::table<pt::ept::format, pt::archetype::table_memory,
                                  pt::archetype::publication, pt::archetype::mutex>;
 template class pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory,
+                                 pt::archetype::publication, pt::archetype::shared_mutex>;
+template class pt::paging::table<pt::x86_64::nested_paging, pt::archetype::table_memory,
                                  pt::archetype::publication, pt::archetype::mutex>;
+template class pt::paging::flush_batch<pt::ept::format, pt::archetype::table_memory, 1>;
 
 namespace {
 
@@ -37,7 +42,11 @@ static_assert(pt::table_memory<pt::offset_memory<pt::archetype::frame_source>>);
 static_assert(pt::frame_source<pt::pool_frames<pt::identity_map>>);
 static_assert(pt::frame_map<pt::identity_map> && pt::frame_map<pt::offset_map>);
 static_assert(pt::publication<pt::paging::coherent_publication>);
-static_assert(pt::publication<pt::paging::flush_line_publication>);
+static_assert(pt::publication<pt::paging::clflush_publication>);
+static_assert(pt::publication<pt::paging::clflushopt_publication>);
+static_assert(pt::publication<pt::paging::clwb_publication>);
+static_assert(pt::mutex<pt::no_mutex> && !pt::shared_mutex<pt::no_mutex>);
+static_assert(pt::shared_mutex<pt::no_shared_mutex>);
 // The owners are no policies: a copy would be a second owner.
 static_assert(!pt::table_memory<pt::arena<4>> && !std::is_copy_constructible_v<pt::arena<4>>);
 static_assert(!pt::frame_source<pt::frame_pool<pt::identity_map>>);
@@ -81,10 +90,22 @@ static_assert(!pt::table_memory<no_release> && !pt::table_memory<frames_of_the_g
 
 using pt::paging::entry_format;
 static_assert(entry_format<pt::ept::format> && entry_format<pt::vtd::second_stage::format>);
+static_assert(entry_format<pt::x86_64::nested_paging> && entry_format<pt::x86_64::first_stage>);
 struct no_split : pt::ept::format {
     void split(std::uint64_t, unsigned) const {}
 };
 static_assert(!entry_format<no_split>);
+struct no_join : pt::ept::format {
+    void join(std::uint64_t, unsigned) const {}
+};
+struct attributes_of_any_level : pt::ept::format {
+    pt::ept::attributes attributes_of(std::uint64_t) const { return {}; }
+};
+struct flags_without_a_mask : pt::ept::format {
+    static constexpr const char* dirty_mask = "";
+};
+static_assert(!entry_format<no_join> && !entry_format<attributes_of_any_level> &&
+              !entry_format<flags_without_a_mask>);
 struct publishes_nowhere : pt::ept::format {
     using default_publication = void;
 };
@@ -104,7 +125,7 @@ static_assert(std::is_same_v<plain<pt::ept::format>,
 static_assert(
     std::is_same_v<plain<pt::vtd::second_stage::format>,
                    pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory,
-                                     pt::paging::flush_line_publication, pt::no_mutex>>);
+                                     pt::paging::clflush_publication, pt::no_mutex>>);
 
 using least = pt::paging::table<pt::ept::format, pt::archetype::table_memory,
                                 pt::archetype::publication, pt::archetype::mutex>;
@@ -115,6 +136,12 @@ static_assert(!std::is_copy_constructible_v<least::ticket> &&
               !std::is_copy_assignable_v<least::ticket>);
 static_assert(std::is_nothrow_move_constructible_v<least::ticket>);
 static_assert(!std::is_default_constructible_v<least::ticket>);
+using batch = pt::paging::flush_batch<pt::ept::format, pt::archetype::table_memory>;
+static_assert(!std::is_copy_constructible_v<batch> && !std::is_move_constructible_v<batch>);
+static_assert(!std::is_copy_assignable_v<least::ticket> && !std::is_move_assignable_v<batch>);
+// Who maps through a cursor has the table's mutex: there is one at a time, and it stays where it is.
+static_assert(!std::is_copy_constructible_v<least::cursor_type> &&
+              !std::is_move_constructible_v<least::cursor_type>);
 
 // Address spaces do not mix.
 template <class Table, class Address>
@@ -124,6 +151,25 @@ concept maps = requires(Table& t, pt::range<Address> input, typename Table::attr
 using domain = pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory>;
 static_assert(maps<least, gpa> && !maps<least, iova> && !maps<least, hpa>);
 static_assert(maps<domain, iova> && !maps<domain, gpa> && !maps<domain, hpa>);
+
+// To take the right to write away must leave something.
+template <class Table>
+concept protects_writes = requires(Table& t, pt::range<typename Table::address> input) {
+    t.write_protect(input);
+};
+static_assert(protects_writes<least> && !protects_writes<domain>);
+
+// Pages that lie anywhere: a pointer, an array, anything that is indexed and gives an hpa.
+struct computed {
+    hpa operator[](std::size_t i) const { return hpa{i << 12}; }
+};
+struct of_the_guest {
+    gpa operator[](std::size_t i) const { return gpa{i << 12}; }
+};
+using pt::paging::page_list;
+static_assert(page_list<hpa*> && page_list<const hpa*> && page_list<hpa[4]> && page_list<computed>);
+static_assert(!page_list<of_the_guest> && !page_list<gpa*> && !page_list<std::uint64_t*> &&
+              !page_list<hpa>);
 
 // A ticket is redeemed with an invalidator of its own address space, and with nothing else.
 template <class Ticket, class Hardware>

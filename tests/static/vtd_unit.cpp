@@ -41,11 +41,11 @@ static_assert(!std::is_copy_constructible_v<archetypal> && !std::is_copy_assigna
 // Without a word, tables are right on units that do not snoop as well.
 static_assert(std::is_same_v<pt::vtd::root_table<pt::archetype::table_memory>,
                              pt::vtd::root_table<pt::archetype::table_memory,
-                                                 pt::paging::flush_line_publication>>);
+                                                 pt::paging::clflush_publication>>);
 static_assert(
     std::is_same_v<pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory>,
                    pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory,
-                                     pt::paging::flush_line_publication>>);
+                                     pt::paging::clflush_publication>>);
 
 // The number of levels is the format's and nobody else's; see also tests/fail.
 template <class Levels>

@@ -51,6 +51,14 @@ struct host {
     std::size_t in_use = 0;
     std::size_t limit = Frames; ///< allocation fails beyond
 
+    /// Entries that were published, and that arrive when the publication is complete.
+    struct run {
+        std::size_t first;
+        std::size_t count;
+    };
+    run under_way[8]{};
+    std::size_t runs_under_way = 0;
+
     event journal[1024]{};
     std::size_t events = 0;
 
@@ -137,7 +145,8 @@ struct frames {
     }
 };
 
-/// The publication to the host's walkers. After each call the machine may do something.
+/// The publication to the host's walkers: what is published arrives when it has to, and not before.
+/// After each run that arrives the machine may do something.
 template <class Host>
 struct publisher {
     Host* machine;
@@ -149,6 +158,24 @@ struct publisher {
         if (i / 512 >= sizeof(machine->used) || !machine->used[i / 512] || count > 512) {
             machine->blame("something was published that is no table");
             return;
+        }
+        if (machine->runs_under_way == 8) {
+            arrive(0); // nothing is promised for so long
+        }
+        machine->under_way[machine->runs_under_way++] = {i, count};
+    }
+    constexpr void complete() {
+        while (machine->runs_under_way != 0) {
+            arrive(0);
+        }
+    }
+
+private:
+    constexpr void arrive(std::size_t n) {
+        const auto [i, count] = machine->under_way[n];
+        --machine->runs_under_way;
+        for (std::size_t k = n; k < machine->runs_under_way; ++k) {
+            machine->under_way[k] = machine->under_way[k + 1];
         }
         for (std::size_t k = i; k < i + count; ++k) {
             machine->published[k] = machine->stored[k];

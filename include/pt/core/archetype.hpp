@@ -28,11 +28,17 @@ struct frame_source {
 
 struct publication {
     constexpr void publish(const std::uint64_t*, std::size_t) {}
+    constexpr void complete() {}
 };
 
 struct mutex {
     constexpr void lock() {}
     constexpr void unlock() {}
+};
+
+struct shared_mutex : mutex {
+    constexpr void lock_shared() {}
+    constexpr void unlock_shared() {}
 };
 
 struct port_io {
@@ -83,7 +89,8 @@ struct vcpu_state {
 static_assert(pt::table_memory<table_memory>);
 static_assert(pt::frame_source<frame_source>);
 static_assert(pt::publication<publication>);
-static_assert(pt::mutex<mutex>);
+static_assert(pt::mutex<mutex> && !pt::shared_mutex<mutex>);
+static_assert(pt::shared_mutex<shared_mutex>);
 static_assert(pt::port_io<port_io>);
 static_assert(pt::mmio_io<mmio_io>);
 static_assert(pt::narrow_mmio_io<narrow_mmio_io>);

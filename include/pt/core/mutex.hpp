@@ -12,6 +12,14 @@ struct no_mutex {
 };
 static_assert(mutex<no_mutex>);
 
+/// The mutex of whoever has several writers, and sees to it himself that nothing but what may be shared
+/// runs at the same time.
+struct no_shared_mutex : no_mutex {
+    constexpr void lock_shared() {}
+    constexpr void unlock_shared() {}
+};
+static_assert(shared_mutex<no_shared_mutex>);
+
 /// Holds a mutex for as long as it lives.
 template <mutex M>
 class scoped_lock {
@@ -20,6 +28,19 @@ public:
     scoped_lock(const scoped_lock&) = delete;
     scoped_lock& operator=(const scoped_lock&) = delete;
     constexpr ~scoped_lock() { guard_.unlock(); }
+
+private:
+    M& guard_;
+};
+
+/// Holds a mutex together with others for as long as it lives.
+template <shared_mutex M>
+class scoped_shared_lock {
+public:
+    explicit constexpr scoped_shared_lock(M& guard) : guard_{guard} { guard_.lock_shared(); }
+    scoped_shared_lock(const scoped_shared_lock&) = delete;
+    scoped_shared_lock& operator=(const scoped_shared_lock&) = delete;
+    constexpr ~scoped_shared_lock() { guard_.unlock_shared(); }
 
 private:
     M& guard_;

@@ -41,13 +41,14 @@ concept frame_source = policy<S> && requires(S& source, hpa frame) {
     { source.release(frame) } -> std::same_as<void>;
 };
 
-/// Makes table entries visible to the hardware that walks them: after publish(first, count) returns,
-/// a walker that sees any later store sees these `count` entries too. Coherent: order the stores.
-/// Non-coherent: write the cache lines back.
+/// Makes table entries visible to the hardware that walks them. publish(first, count) begins with
+/// these entries; once complete() returned, a walker that sees any later store sees all of them.
+/// Coherent: order the stores. Non-coherent: write the cache lines back, and wait.
 template <class P>
 concept publication = policy<P> &&
     requires(P& publisher, const std::uint64_t* first, std::size_t count) {
     { publisher.publish(first, count) } -> std::same_as<void>;
+    { publisher.complete() } -> std::same_as<void>;
 };
 
 /// Mutual exclusion around one operation.
@@ -55,6 +56,13 @@ template <class L>
 concept mutex = policy<L> && requires(L& guard) {
     { guard.lock() } -> std::same_as<void>;
     { guard.unlock() } -> std::same_as<void>;
+};
+
+/// A mutex that several may hold at the same time as long as none of them holds it alone.
+template <class L>
+concept shared_mutex = mutex<L> && requires(L& guard) {
+    { guard.lock_shared() } -> std::same_as<void>;
+    { guard.unlock_shared() } -> std::same_as<void>;
 };
 
 /// The I/O instructions. Sizes are in the names, as in the instructions' operands.

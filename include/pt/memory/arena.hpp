@@ -5,6 +5,7 @@
 #include "pt/core/contract.hpp"
 #include "pt/core/policy.hpp"
 #include "pt/core/result.hpp"
+#include "pt/memory/table_image.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -32,6 +33,20 @@ public:
     [[nodiscard]] constexpr arena_memory<Frames> memory() { return arena_memory<Frames>{*this}; }
     [[nodiscard]] constexpr std::size_t free_frames() const {
         return Frames - untouched_ + returned_count_;
+    }
+
+    /// A copy of all frames, which must be in use: an image has no room to spare. For tables that
+    /// table::detach() gave up.
+    [[nodiscard]] constexpr table_image<Frames> image() const {
+        expects(free_frames() == 0, "the arena has more frames than the tables in its image need");
+        table_image<Frames> copy{};
+        std::uint64_t* to = copy.entries;
+        for (const auto& table : tables_) {
+            for (const std::uint64_t entry : table) {
+                *to++ = entry;
+            }
+        }
+        return copy;
     }
 
 private:

@@ -4,13 +4,13 @@
 #include "pt/core/address.hpp"
 #include "pt/core/contract.hpp"
 #include "pt/core/policy.hpp"
+#include "pt/core/range.hpp"
 #include "pt/core/result.hpp"
 #include "pt/paging/entry_format.hpp"
 #include "pt/paging/stale_set.hpp"
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 #include <utility>
 
 namespace pt::paging {
@@ -54,104 +54,264 @@ struct retired_link {
     }
 };
 
+/// A chain of retired trees.
+template <entry_format Format, table_memory Memory>
+class retired_chain {
+public:
+    [[nodiscard]] constexpr bool empty() const { return first_.level == 0; }
+
+    constexpr void append(retired_tree tree, Memory& memory) {
+        append(retired_chain{tree, tree}, memory);
+    }
+    constexpr void append(const retired_chain& more, Memory& memory) {
+        if (more.empty()) {
+            return;
+        }
+        if (empty()) {
+            first_ = more.first_;
+        } else {
+            retired_link::write(memory.entries(last_.frame), more.first_);
+        }
+        last_ = more.last_;
+    }
+    /// Gives every frame back.
+    constexpr void release(Memory& memory) {
+        if (!empty()) {
+            release(first_, last_, memory);
+        }
+        *this = {};
+    }
+
+    constexpr retired_chain() = default;
+
+private:
+    constexpr retired_chain(retired_tree first, retired_tree last) : first_{first}, last_{last} {}
+
+    // By value, and not inlined: a ticket that is never passed by address stays in registers.
+    [[gnu::noinline]] static constexpr void release(retired_tree first, retired_tree last,
+                                                    Memory memory) {
+        for (;;) {
+            const retired_tree next =
+                first == last ? first : retired_link::read(memory.entries(first.frame));
+            release_below(first, memory);
+            memory.release(first.frame);
+            if (first == last) {
+                return;
+            }
+            first = next;
+        }
+    }
+    static constexpr void release_below(retired_tree tree, Memory& memory) {
+        if (tree.level == 1) {
+            return;
+        }
+        const std::uint64_t* const entries = memory.entries(tree.frame);
+        for (std::size_t i = 0; i < entries_per_table; ++i) {
+            const std::uint64_t entry = entries[i];
+            if (is_present<Format>(entry) && !is_leaf<Format>(entry, tree.level)) {
+                const hpa child{entry & frame_mask};
+                if (tree.level > 2) { // below level 2 there is nothing to look for
+                    release_below({child, tree.level - 1}, memory);
+                }
+                memory.release(child);
+            }
+        }
+    }
+
+    retired_tree first_{};
+    retired_tree last_{};
+};
+
 template <entry_format Format, table_memory Memory, publication Publication, mutex Mutex>
 class table;
+template <entry_format Format, table_memory Memory, std::size_t Capacity>
+class flush_batch;
 
-/// What operations on tables still owe to the hardware: the input addresses whose cached
-/// translations are stale, and the table frames that hardware may still be walking. The frames
-/// go back to the memory when the ticket is redeemed with an invalidator, and in no other way.
-/// A ticket that owes something must be redeemed or merged into another before it goes away.
+/// What one operation on tables still owes to the hardware: the input addresses whose cached
+/// translations are stale, from the first page that changed to the last, and the table frames that
+/// hardware may still be walking. (A table that went as a whole counts as all that it covered, for
+/// nobody looked into it.) The frames go back to the memory when the ticket is redeemed with
+/// an invalidator, and in no other way. A ticket that owes something must be redeemed, or added to a
+/// flush_batch, before it goes away.
 template <entry_format Format, table_memory Memory>
 class [[nodiscard]] flush_ticket {
 public:
     using address = typename Format::address;
 
     constexpr flush_ticket(flush_ticket&& other) noexcept
-        : stale_{std::exchange(other.stale_, {})},
-          first_{std::exchange(other.first_, {})},
-          last_{std::exchange(other.last_, {})},
-          memory_{other.memory_} {}
-    flush_ticket& operator=(flush_ticket&&) = delete; // merge() says what happens to both
+        : first_{other.first_},
+          last_{other.last_},
+          tables_changed_{other.tables_changed_},
+          retired_{other.retired_},
+          memory_{other.memory_} {
+        other.leak();
+    }
+    flush_ticket& operator=(flush_ticket&&) = delete; // what would become of what this one owes?
     constexpr ~flush_ticket() {
         expects(empty(), "a flush ticket was dropped before it was redeemed");
     }
 
     /// Whether nothing is owed; redeeming is then free.
-    [[nodiscard]] constexpr bool empty() const { return stale_.empty() && first_.level == 0; }
-    [[nodiscard]] constexpr const stale_set<address>& stale() const { return stale_; }
-
-    /// Takes over what `other` owes, so that both cost one invalidation. Only tickets whose tables
-    /// share the memory and the hardware's cache (the same EPTP or domain) may be merged.
-    constexpr void merge(flush_ticket&& other) {
-        expects(this != &other, "a flush ticket cannot be merged into itself");
-        stale_.add(std::exchange(other.stale_, {}));
-        if (other.first_.level != 0) {
-            append(other.first_, other.last_);
-            other.first_ = {};
-            other.last_ = {};
-        }
+    [[nodiscard]] constexpr bool empty() const { return first_ > last_; }
+    /// Whether all addresses are stale: after table::retire().
+    [[nodiscard]] constexpr bool everything() const { return last_ == ~std::uint64_t{0}; }
+    /// The stale addresses; empty after everything().
+    [[nodiscard]] constexpr range<address> stale() const {
+        return empty() || everything() ? range<address>{}
+                                       : range<address>{address{first_}, last_ - first_ + 1};
     }
+    /// Whether entries that point to tables changed too; see stale_set.
+    [[nodiscard]] constexpr bool tables_changed() const { return tables_changed_; }
 
     /// Owes nothing any more, without an invalidation: for hardware that will never answer. The
     /// retired frames are lost; nothing else may be put there, since hardware may still walk them.
     constexpr void leak() {
-        stale_ = {};
-        first_ = {};
-        last_ = {};
+        first_ = ~std::uint64_t{0};
+        last_ = 0;
+        tables_changed_ = false;
+        retired_ = {};
     }
 
     /// Invalidates what is stale and gives the retired frames back. On an error of the invalidator
     /// the ticket owes what it owed before, and may be redeemed again.
     template <invalidator<address> Invalidator>
-    constexpr result<void> redeem(Invalidator& hardware) {
-        if (empty()) {
+    [[gnu::always_inline]] constexpr result<void> redeem(Invalidator& hardware) {
+        if (empty()) { // inline: the ticket of a single page is never seen in memory
             return {};
         }
-        if (const result<void> done = hardware.invalidate(stale_); !done) {
+        const range<address> part = stale();
+        const auto told = everything() ? stale_set<address>::all()
+                                       : stale_set<address>{&part, 1, tables_changed_};
+        if (const result<void> done = hardware.invalidate(told); !done) {
             return done;
         }
-        while (first_.level != 0) {
-            const retired_tree next = first_ == last_
-                                          ? retired_tree{}
-                                          : retired_link::read(memory_.entries(first_.frame));
-            release(first_);
-            first_ = next;
-        }
-        last_ = {};
-        stale_ = {};
+        retired_.release(memory_);
+        leak(); // nothing is left
         return {};
     }
 
 private:
     template <entry_format, table_memory, publication, mutex>
     friend class table;
+    template <entry_format, table_memory, std::size_t>
+    friend class flush_batch;
 
     explicit constexpr flush_ticket(Memory memory) : memory_{memory} {}
 
-    constexpr void append(retired_tree first, retired_tree last) {
-        if (first_.level == 0) {
-            first_ = first;
-        } else {
-            retired_link::write(memory_.entries(last_.frame), first);
-        }
-        last_ = last;
+    /// Widens what is stale to `first` .. `last`, both inclusive.
+    constexpr void add(std::uint64_t first, std::uint64_t last) {
+        first_ = first < first_ ? first : first_;
+        last_ = last > last_ ? last : last_;
+    }
+    constexpr void retire(retired_tree tree) {
+        retired_.append(tree, memory_);
+        tables_changed_ = true;
     }
 
-    constexpr void release(retired_tree tree) {
-        if (tree.level > 1) {
-            const std::uint64_t* const entries = memory_.entries(tree.frame);
-            for (std::size_t i = 0; i < entries_per_table; ++i) {
-                if (is_present<Format>(entries[i]) && !is_leaf<Format>(entries[i], tree.level)) {
-                    release({frame_of<Format>(entries[i], tree.level), tree.level - 1});
-                }
+    std::uint64_t first_ = ~std::uint64_t{0}; // above last_: nothing
+    std::uint64_t last_ = 0;
+    bool tables_changed_ = false;
+    retired_chain<Format, Memory> retired_{};
+    [[no_unique_address]] Memory memory_;
+};
+
+/// What many operations owe together, so that they cost one invalidation: up to `Capacity` ranges
+/// that do not touch, exactly those of the tickets. Only tickets whose tables share the memory and
+/// the hardware's cache (the same EPTP or domain) may meet in a batch. It must be empty when it goes
+/// away, as a ticket must.
+template <entry_format Format, table_memory Memory, std::size_t Capacity = 8>
+class [[nodiscard]] flush_batch {
+    static_assert(Capacity > 0);
+
+public:
+    using address = typename Format::address;
+    using ticket = flush_ticket<Format, Memory>;
+
+    explicit constexpr flush_batch(Memory memory) : memory_{memory} {}
+    flush_batch(const flush_batch&) = delete;
+    flush_batch& operator=(const flush_batch&) = delete;
+    constexpr ~flush_batch() {
+        expects(empty(), "a flush batch was dropped before it was redeemed");
+    }
+
+    [[nodiscard]] constexpr bool empty() const { return count_ == 0 && !everything_; }
+    /// What is stale; valid until the batch changes.
+    [[nodiscard]] constexpr stale_set<address> stale() const {
+        return everything_ ? stale_set<address>::all()
+                           : stale_set<address>{ranges_, count_, tables_changed_};
+    }
+
+    /// Takes over what `owed` owes. errc::busy, and both stay as they were, when its range touches
+    /// none of the batch's and there is no room for another: redeem the batch first, then add again.
+    constexpr result<void> add(ticket&& owed) {
+        if (owed.empty()) {
+            return {};
+        }
+        if (owed.everything()) {
+            everything_ = true;
+            count_ = 0;
+        } else if (!everything_ && !insert(owed.stale())) {
+            return error{errc::busy, owed.first_};
+        }
+        tables_changed_ = tables_changed_ || owed.tables_changed_;
+        retired_.append(owed.retired_, memory_);
+        owed.leak(); // this batch owes it now
+        return {};
+    }
+
+    /// As flush_ticket::leak().
+    constexpr void leak() {
+        count_ = 0;
+        everything_ = false;
+        tables_changed_ = false;
+        retired_ = {};
+    }
+
+    /// As flush_ticket::redeem().
+    template <invalidator<address> Invalidator>
+    constexpr result<void> redeem(Invalidator& hardware) {
+        if (empty()) {
+            return {};
+        }
+        if (const result<void> done = hardware.invalidate(stale()); !done) {
+            return done;
+        }
+        retired_.release(memory_);
+        leak(); // nothing is left
+        return {};
+    }
+
+private:
+    /// Ranges that touch are one; one that is swallowed may make the next one touch.
+    constexpr bool insert(range<address> stale) {
+        std::uint64_t first = stale.first().raw;
+        std::uint64_t last = stale.last().raw;
+        bool joined = false;
+        for (std::size_t i = 0; i < count_;) {
+            const std::uint64_t low = ranges_[i].first().raw;
+            const std::uint64_t high = ranges_[i].last().raw;
+            if (first <= high + 1 && low <= last + 1) {
+                first = low < first ? low : first;
+                last = high > last ? high : last;
+                ranges_[i] = ranges_[--count_];
+                joined = true;
+                i = 0;
+            } else {
+                ++i;
             }
         }
-        memory_.release(tree.frame);
+        if (!joined && count_ == Capacity) {
+            return false;
+        }
+        ranges_[count_++] = {address{first}, last - first + 1};
+        return true;
     }
 
-    stale_set<address> stale_{};
-    retired_tree first_{};
-    retired_tree last_{};
+    range<address> ranges_[Capacity]{};
+    std::size_t count_ = 0;
+    bool everything_ = false;
+    bool tables_changed_ = false;
+    retired_chain<Format, Memory> retired_{};
     [[no_unique_address]] Memory memory_;
 };
 

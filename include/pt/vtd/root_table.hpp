@@ -34,7 +34,7 @@ concept context_invalidator = requires(I& hardware, std::uint16_t source_id,
 /// Each entry has two halves and hardware may look between any two stores: the half with the
 /// present bit is written last when an entry appears and first when it goes. Tables stay until
 /// retire().
-template <table_memory Memory, publication Publication = paging::flush_line_publication>
+template <table_memory Memory, publication Publication = paging::clflush_publication>
 class root_table {
 public:
     /// Allocates the root. errc::out_of_frames.
@@ -44,6 +44,7 @@ public:
             return root.error();
         }
         publisher.publish(memory.entries(*root), entries_per_table);
+        publisher.complete();
         return root_table{memory, publisher, *root};
     }
 
@@ -183,6 +184,7 @@ private:
             __atomic_store_n(half, value, __ATOMIC_RELEASE);
         }
         publisher_.publish(half, 1);
+        publisher_.complete();
     }
 
     constexpr std::uint64_t* entry_of(hpa context_table, std::uint16_t source_id) {
@@ -202,6 +204,7 @@ private:
         const result<hpa> table = memory_.allocate(frame_contents::zeroed);
         if (table) {
             publisher_.publish(memory_.entries(*table), entries_per_table);
+            publisher_.complete();
             store(slot,
                   root_entry{root_entry::present(true), root_entry::context_table(*table)}.raw);
         }

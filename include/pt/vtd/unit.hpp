@@ -8,6 +8,7 @@
 #include "pt/paging/vtd_second_stage.hpp"
 #include "pt/vtd/fault.hpp"
 #include "pt/vtd/registers.hpp"
+#include "pt/vtd/second_stage_limits.hpp"
 #include "pt/vtd/tables.hpp"
 
 #include <cstdint>
@@ -67,31 +68,10 @@ public:
     }
 
     /// What second-stage tables with `levels` levels may use on this unit, for a host address width
-    /// from the DMAR table. errc::not_supported when the unit does not walk that many levels.
+    /// from the DMAR table; errors as for second_stage::limits_of().
     [[nodiscard]] constexpr result<second_stage::limits> limits(unsigned levels,
                                                                 unsigned host_address_width) const {
-        if (levels < 3 || levels > 4 ||
-            (cap_[capability::supported_address_widths] & (1U << (levels - 2))) == 0) {
-            return error{errc::not_supported, levels};
-        }
-        if (host_address_width < 32 || host_address_width > 52) {
-            return error{errc::out_of_range, host_address_width};
-        }
-        using enum paging::page_size;
-        const bool huge = cap_[capability::second_stage_2m] && cap_[capability::second_stage_1g];
-        // A write buffer may hold new entries back until an invalidation flushes it, so that map()
-        // owes one, as with caching mode.
-        const bool stale_when_mapped =
-            cap_[capability::caching_mode] || cap_[capability::required_write_buffer_flushing];
-        return second_stage::limits{.levels = levels,
-                                    .input_width =
-                                        cap_[capability::maximum_guest_address_width] + 1U,
-                                    .output_width = host_address_width,
-                                    .largest_page = huge                                ? size_1g
-                                                    : cap_[capability::second_stage_2m] ? size_2m
-                                                                                        : size_4k,
-                                    .snoop_control = ecap_[extended_capability::snoop_control],
-                                    .stale_when_mapped = stale_when_mapped};
+        return second_stage::limits_of(cap_, ecap_, levels, host_address_width);
     }
 
     /// Whether this unit can put the function's requests through `entry`: errc::absent with the

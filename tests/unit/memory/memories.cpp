@@ -70,8 +70,10 @@ void serves_tables(Memory memory, Read read) {
     REQUIRE(owed);
     CHECK(processor.walk(read, root, 4 * KiB).what == outcome::kind::not_mapped);
     CHECK(processor.walk(read, root, 0).output == 2 * GiB);
-    owed->merge(tables.retire());
-    REQUIRE(owed->redeem(hardware));
+    auto all = tables.batch();
+    REQUIRE(all.add(*std::move(owed)));
+    REQUIRE(all.add(tables.retire()));
+    REQUIRE(all.redeem(hardware));
 }
 
 } // namespace
@@ -111,7 +113,7 @@ TEST_CASE("tables of a device, flushed for a unit that does not snoop, as they a
     static_assert(std::is_same_v<decltype(domain),
                                  pt::paging::table<pt::vtd::second_stage::format,
                                                    decltype(pt::identity_memory{pool.source()}),
-                                                   pt::paging::flush_line_publication>>);
+                                                   pt::paging::clflush_publication>>);
     nobody hardware;
     REQUIRE(domain.map({pt::iova{0}, 64 * KiB}, hpa{0x10'0000}, pt::vtd::second_stage::read_write));
     const outcome found = paging_model::second_stage_walker{.levels = 3}.walk(
@@ -122,8 +124,10 @@ TEST_CASE("tables of a device, flushed for a unit that does not snoop, as they a
     CHECK(found.output == 0x10'4321);
     auto owed = domain.unmap({pt::iova{0}, 4 * KiB});
     REQUIRE(owed);
-    owed->merge(domain.retire());
-    REQUIRE(owed->redeem(hardware));
+    auto all = domain.batch();
+    REQUIRE(all.add(*std::move(owed)));
+    REQUIRE(all.add(domain.retire()));
+    REQUIRE(all.redeem(hardware));
     CHECK(pool.free_frames() == region_frames);
 }
 

@@ -4,6 +4,7 @@
 #include "../../paging_model/frames.hpp"
 #include "../../paging_model/kit.hpp"
 #include "../../paging_model/structure.hpp"
+#include "../../paging_model/walker.hpp"
 
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -43,13 +44,13 @@ struct stage {
 
     frames memory{61};
     table tables{frames_memory{&memory}, Kit{}.make()};
-    typename table::ticket owed = tables.empty_ticket();
+    nobody hardware;
 
     ~stage() {
         memory.never_fail();
-        owed.merge(tables.retire());
-        nobody hardware;
+        auto owed = tables.retire();
         (void)owed.redeem(hardware);
+        CHECK(memory.in_use() == 0);
     }
     static pt::range<address> at(std::uint64_t offset, std::uint64_t size) {
         return {address{base + offset}, size};
@@ -57,7 +58,7 @@ struct stage {
     void given(std::uint64_t offset, std::uint64_t size, std::uint64_t output) {
         auto done = tables.map(at(offset, size), hpa{output}, Kit::choices[0]);
         REQUIRE(done);
-        owed.merge(*std::move(done));
+        REQUIRE(done->redeem(hardware));
     }
     /// Tries with 0, 1, 2, ... frames to be had, until it works; returns how many it took.
     template <class Operation>
@@ -69,19 +70,33 @@ struct stage {
             auto done = operation();
             memory.never_fail();
             if (done) {
-                owed.merge(*std::move(done));
+                if constexpr (requires { done->redeem(hardware); }) {
+                    REQUIRE(done->redeem(hardware));
+                }
                 return allowed;
             }
             INFO("failing allocation " << allowed);
             REQUIRE(done.error().code == pt::errc::out_of_frames);
             REQUIRE(memory.free_frames() == free);
-            REQUIRE(image(memory) == before);
+            REQUIRE(image(memory) == before); // the flags in it too
         }
     }
     std::size_t map_needs(std::uint64_t offset, std::uint64_t size, std::uint64_t output,
                           page_size largest = page_size::size_1g) {
         return frames_needed(
             [&] { return tables.map(at(offset, size), hpa{output}, Kit::choices[1], largest); });
+    }
+    std::size_t remap_needs(std::uint64_t offset, std::uint64_t size, std::uint64_t output,
+                            page_size largest = page_size::size_1g) {
+        return frames_needed(
+            [&] { return tables.remap(at(offset, size), hpa{output}, Kit::choices[1], largest); });
+    }
+    std::size_t protect_needs(std::uint64_t offset, std::uint64_t size) {
+        return frames_needed([&] { return tables.protect(at(offset, size), Kit::choices[1]); });
+    }
+    std::size_t split_needs(std::uint64_t offset, std::uint64_t size,
+                            page_size to = page_size::size_4k) {
+        return frames_needed([&] { return tables.split(at(offset, size), to); });
     }
     std::size_t unmap_needs(std::uint64_t offset, std::uint64_t size) {
         return frames_needed([&] { return tables.unmap(at(offset, size)); });
@@ -91,7 +106,8 @@ struct stage {
 } // namespace
 
 TEMPLATE_TEST_CASE("a map that fails at any of its allocations leaves every entry as it was",
-                   "[paging]", ept_kit, second_stage_kit<4>, second_stage_kit<3>) {
+                   "[paging]", ept_kit, ept5_kit, second_stage_kit<5>, second_stage_kit<3>,
+                   nested_kit) {
     stage<TestType> s;
     constexpr unsigned down = TestType::levels - 1; // tables on the way to a leaf, without the root
     SECTION("the first page of all: the root too") {
@@ -132,7 +148,8 @@ TEMPLATE_TEST_CASE("a map that fails at any of its allocations leaves every entr
 }
 
 TEMPLATE_TEST_CASE("an unmap that fails at any of its allocations leaves every entry as it was",
-                   "[paging][rule 9]", ept_kit, second_stage_kit<4>, second_stage_kit<3>) {
+                   "[paging][rule 9]", ept_flags_kit, second_stage_kit<5>, second_stage_kit<3>,
+                   nested_kit) {
     stage<TestType> s;
     SECTION("one page of a page of 1 GiB splits twice") {
         s.given(0, 1 * GiB, 0);
@@ -163,6 +180,144 @@ TEMPLATE_TEST_CASE("an unmap that fails at any of its allocations leaves every e
         CHECK(s.unmap_needs(8 * KiB, 4 * MiB - 8 * KiB) == 0);
         CHECK(s.unmap_needs(0, 8 * MiB) == 0);
     }
+}
+
+TEMPLATE_TEST_CASE("the root alone, or nothing", "[paging]", ept_kit, second_stage_kit<3>) {
+    stage<TestType> s;
+    CHECK(s.frames_needed([&] { return s.tables.root(); }) == 1);
+    CHECK(s.frames_needed([&] { return s.tables.root(); }) == 0);
+}
+
+TEMPLATE_TEST_CASE("a map_pages that fails at any of its allocations leaves every entry as it was",
+                   "[paging]", ept_kit, ept5_kit, second_stage_kit<4>, nested_kit) {
+    stage<TestType> s;
+    constexpr unsigned down = TestType::levels - 1;
+    std::vector<hpa> pages;
+    for (std::uint64_t i = 0; i < 1030; ++i) {
+        pages.push_back(hpa{(i * 7 % 1030) * 4 * KiB});
+    }
+    const auto needs = [&](std::uint64_t offset, std::uint64_t count) {
+        return s.frames_needed([&] {
+            return s.tables.map_pages(s.at(offset, count * 4 * KiB), pages, TestType::choices[1]);
+        });
+    };
+    SECTION("from nothing: the root too") { CHECK(needs(2 * MiB - 8 * KiB, 516) == 1 + down + 2); }
+    SECTION("between tables that exist") {
+        s.given(0, 4 * KiB, 0x1000);
+        s.given(6 * MiB, 4 * KiB, 0x1000);
+        CHECK(needs(4 * KiB, 1030) == 2);
+    }
+    SECTION("refused for the last page, with and without frames") {
+        s.given(4 * MiB, 4 * KiB, 0x1000);
+        const auto before = image(s.memory);
+        for (std::size_t allowed = 0; allowed < 5; ++allowed) {
+            s.memory.fail_after(allowed);
+            REQUIRE(!s.tables.map_pages(s.at(0, 4 * MiB + 4 * KiB), pages, TestType::choices[0]));
+            REQUIRE(image(s.memory) == before);
+        }
+    }
+    SECTION("an address that cannot be, far into the list") {
+        const std::uint64_t bad = std::uint64_t{1} << TestType::output_width;
+        pages[1000] = hpa{bad};
+        const auto before = image(s.memory);
+        const auto done = s.tables.map_pages(s.at(0, 1030 * 4 * KiB), pages, TestType::choices[0]);
+        REQUIRE(done.error() == pt::error{pt::errc::out_of_range, bad});
+        REQUIRE(image(s.memory) == before);
+    }
+}
+
+TEMPLATE_TEST_CASE("a remap that fails at any of its allocations leaves every entry as it was",
+                   "[paging][rule 9]", ept_kit, ept_flags_kit, second_stage_kit<4>, nested_kit) {
+    stage<TestType> s;
+    constexpr unsigned down = TestType::levels - 1;
+    SECTION("of nothing, it is a map: the root too") {
+        CHECK(s.remap_needs(2 * MiB - 4 * KiB, 8 * KiB, 0x1000) == 1 + down + 1);
+    }
+    SECTION("small pages in a page of 1 GiB: two tables that say the rest") {
+        s.given(0, 1 * GiB, 0);
+        CHECK(s.remap_needs(300 * MiB + 4 * KiB, 4 * KiB, 0x1000) == 2);
+    }
+    SECTION("small pages all over a page of 1 GiB, from the middle of one table to another") {
+        s.given(0, 1 * GiB, 0);
+        CHECK(s.remap_needs(3 * MiB, 6 * MiB, 0x1000) == 1 + 4);
+    }
+    SECTION("page by page where tables are, it needs none") {
+        s.given(4 * KiB, 4 * MiB, 0x1000'0000);
+        CHECK(s.remap_needs(8 * KiB, 3 * MiB, 0x5000) == 0);
+    }
+    SECTION("nor does a large page in the place of a table; and that one comes back") {
+        s.given(4 * KiB, 4 * MiB, 0x1000'0000);
+        const std::size_t in_use = s.memory.in_use();
+        CHECK(s.remap_needs(2 * MiB, 2 * MiB, 0) == 0);
+        CHECK(s.memory.in_use() == in_use - 1);
+    }
+    SECTION("a mixture of what exists, what is cut, and what is new") {
+        s.given(0, 4 * MiB, 2 * GiB);                // two large pages
+        s.given(4 * MiB + 4 * KiB, 4 * KiB, 0x1000); // a table; 6 MiB on nothing
+        CHECK(s.remap_needs(3 * MiB, 4 * MiB, 0x5000) == 1 + 0 + 1);
+    }
+}
+
+TEMPLATE_TEST_CASE("a protect or a split that fails at any of its allocations leaves all as it was",
+                   "[paging][rule 9]", ept_kit, ept_flags_kit, second_stage_kit<4>, nested_kit) {
+    stage<TestType> s;
+    s.given(0, 2 * GiB, 0);
+    SECTION("protect: two cuts at each end") {
+        CHECK(s.protect_needs(4 * KiB, 2 * GiB - 8 * KiB) == 4);
+    }
+    SECTION("protect: both ends in one page") { CHECK(s.protect_needs(4 * KiB, 4 * KiB) == 2); }
+    SECTION("protect: pages end where the range does") {
+        CHECK(s.protect_needs(1 * GiB, 1 * GiB) == 0);
+    }
+    SECTION("write_protect") {
+        if constexpr (TestType::format::write_needs_read) {
+            CHECK(s.frames_needed([&] {
+                return s.tables.write_protect(s.at(1 * GiB - 4 * KiB, 8 * KiB));
+            }) == 4);
+        }
+    }
+    SECTION("split: a table for the page, and one for each piece in the range") {
+        CHECK(s.split_needs(1 * GiB - 4 * MiB, 10 * MiB) == 1 + 2 + 1 + 3);
+    }
+    SECTION("split: to 2 MiB, one for each page") {
+        CHECK(s.split_needs(1 * GiB - 4 * MiB, 10 * MiB, page_size::size_2m) == 2);
+        CHECK(s.split_needs(0, 2 * GiB, page_size::size_2m) == 0);
+        CHECK(s.split_needs(3 * MiB, 2 * MiB) == 2);
+    }
+    SECTION("join needs none") {
+        CHECK(s.split_needs(4 * KiB, 4 * KiB) == 2);
+        const std::size_t in_use = s.memory.in_use();
+        CHECK(s.frames_needed([&] { return s.tables.join(s.at(0, 2 * GiB)); }) == 0);
+        CHECK(s.memory.in_use() == in_use - 2);
+    }
+}
+
+TEMPLATE_TEST_CASE("a page that a cursor has no frame for is not mapped, and the next one may be",
+                   "[paging]", ept_kit, ept5_kit, second_stage_kit<3>) {
+    using address = typename TestType::address;
+    stage<TestType> s;
+    const std::vector<std::uint64_t> before = image(s.memory);
+    std::size_t failures = 0;
+    {
+        auto at = s.tables.cursor();
+        for (const std::uint64_t offset : {2 * MiB - 4 * KiB, 2 * MiB, 1 * GiB}) {
+            for (std::size_t allowed = 0;; ++allowed) {
+                const std::vector<std::uint64_t> now = image(s.memory);
+                s.memory.fail_after(allowed);
+                const auto done = at.map(address{base + offset}, hpa{0x1000}, TestType::choices[0]);
+                s.memory.never_fail();
+                if (done) {
+                    break;
+                }
+                ++failures;
+                REQUIRE(done.error().code == pt::errc::out_of_frames);
+                REQUIRE(image(s.memory) == now);
+            }
+        }
+    }
+    CHECK(failures == TestType::levels + 1 + 2);
+    CHECK(before.empty());
+    CHECK(s.memory.in_use() == TestType::levels + 1 + 2);
 }
 
 // A hidden entry for a table in frame 0 with one page: of all entries the one with the fewest bits.

@@ -320,8 +320,9 @@ TEST_CASE("limits: what SAGAW, MGAW and the page sizes allow", "[vtd][rule 17]")
             }
             const auto unit = with(cap);
             for (unsigned levels = 0; levels < 70; ++levels) {
-                const bool walks =
-                    (levels == 3 && (sagaw & 2) != 0) || (levels == 4 && (sagaw & 4) != 0);
+                const bool walks = (levels == 3 && (sagaw & 2) != 0) ||
+                                   (levels == 4 && (sagaw & 4) != 0) ||
+                                   (levels == 5 && (sagaw & 8) != 0);
                 const auto got = unit.limits(levels, 39);
                 REQUIRE(got.has_value() == walks);
                 if (walks) {

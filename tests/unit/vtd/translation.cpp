@@ -294,24 +294,49 @@ TEST_CASE("hostile MAMV and the largest range make no undefined shift", "[vtd][h
     CHECK(unit.invalidate_iotlb(7, {iova{~std::uint64_t{0} - 4095}, 4096}, true));
 }
 
-TEST_CASE("more ranges than a ticket remembers cost one invalidation of the domain", "[vtd]") {
+TEST_CASE("a batch costs an invalidation for each range that does not touch another", "[vtd]") {
     const auto machine = std::make_unique<fake_unit<48>>();
     scene s{*machine};
     REQUIRE(s.ready);
     REQUIRE(s.map(0, 64 * 4096, 0x10'0000));
-    auto all = s.domain.empty_ticket();
+    auto all = s.domain.batch<10>();
     for (std::uint64_t page = 0; page < 20; page += 2) {
         REQUIRE(machine->dma(nic, page * 4096, true).reached);
-        all.merge(s.domain.unmap({iova{page * 4096}, 4096}).value());
+        REQUIRE(all.add(s.domain.unmap({iova{page * 4096}, 4096}).value()));
     }
-    machine->forget_journal();
+    auto more = s.domain.unmap({iova{30 * 4096}, 4096}).value();
+    CHECK(all.add(std::move(more)).error() == error{errc::busy, 30 * 4096});
+    REQUIRE(more.redeem(s.invalidator));
+    const unsigned before = machine->orders;
     REQUIRE(all.redeem(s.invalidator));
-    const event by_domain[] = {order64(IOTLB, 0xA003'0007'0000'0000)};
-    CHECK(happened(*machine, by_domain));
+    CHECK(machine->orders == before + 10);
     for (std::uint64_t page = 0; page < 20; ++page) {
         CHECK(machine->dma(nic, page * 4096, true).reached == (page % 2 == 1));
     }
     CHECK(s.leave());
+}
+
+TEST_CASE("to give up all tables costs one invalidation of the domain", "[vtd]") {
+    const auto machine = std::make_unique<fake_unit<48>>();
+    scene s{*machine};
+    REQUIRE(s.ready);
+    REQUIRE(s.map(0, 64 * 4096, 0x10'0000));
+    auto all = s.domain.batch<1>();
+    for (std::uint64_t page = 0; page < 64; page += 63) {
+        auto owed = s.domain.unmap({iova{page * 4096}, 4096}).value();
+        if (!all.add(std::move(owed))) {
+            owed.leak(); // the domain goes as a whole
+        }
+    }
+    REQUIRE(s.root.detach({0, 0, 5, 0}, s.unit));
+    REQUIRE(all.add(s.domain.retire()));
+    machine->forget_journal();
+    const unsigned before = machine->orders;
+    REQUIRE(all.redeem(s.invalidator));
+    CHECK(machine->orders == before + 1);
+    CHECK(machine->journal[0] == order64(IOTLB, 0xA003'0007'0000'0000));
+    CHECK((s.unit.disable_translation() && s.root.retire(s.unit)));
+    CHECK((machine->in_use == 0 && machine->violations == 0));
 }
 
 TEST_CASE("nothing is ever mapped in the interrupt range", "[vtd][rule 19]") {
@@ -423,13 +448,12 @@ TEST_CASE("an invalidation is one turn at the unit, however it ends", "[vtd]") {
                         {{&machine}, &all}, 4096, {&machine})
                         .value();
         pt::vtd::register_invalidator invalidator{unit, 7, counting_mutex{&all}};
-        pt::paging::stale_set<iova> stale;
+        pt::range<iova> parts[8];
         for (unsigned i = 0; i < pages; ++i) {
-            stale.add({iova{i * 0x10'0000}, 0x1000});
+            parts[i] = {iova{i * 0x10'0000}, 0x1000};
         }
-        if (pages == 0) {
-            stale.add_everything();
-        }
+        using stale_set = pt::paging::stale_set<iova>;
+        const stale_set stale = pages == 0 ? stale_set::all() : stale_set{parts, pages, false};
         machine.refuse_at = what == trouble::refused ? at : 0;
         machine.stall_at = what == trouble::stalled ? at : 0;
         machine.vanish_at = what == trouble::gone ? machine.accesses + at : 0;

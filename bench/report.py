@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSL-1.0
+"""Joins result files of Google Benchmark into one, and prints the medians.
+
+report.py RESULTS.json PART.json...
+
+Where a row of the paging engine has a floor, the table says how many times the floor's median it takes, and how often it
+may.
+"""
+import json
+import re
+import sys
+
+# What the engine must reach: row, what it is held against, greatest ratio of the medians for `general` and `native`.
+TARGETS = [
+    ("ept_map_4k_1GiB", "floor_fill_1GiB", 1.10, 1.15),
+    ("vtd_map_4k_1GiB", "floor_fill_1GiB", 1.10, 1.15),
+    ("ept_map_4k_64GiB", "floor_fill_64GiB", 1.10, 1.10),
+    ("ept_map_2m_64GiB", "floor_fill_32768", 1.5, 1.5),
+    ("ept_map_1g_64GiB", "floor_fill_64", 4, 4),
+    ("vtd_map_4k_1GiB_noncoherent", "floor_fill_clwb_1GiB", 1.3, 1.3),
+    ("ept_map_4k_single_inorder", "floor_walk_store_inorder", 2.0, 2.0),
+    ("ept_map_4k_cursor_inorder", "floor_walk_store_inorder", 1.4, 1.4),
+    ("ept_map_4k_single_random", "floor_walk_store_random", 1.25, 1.25),
+    ("ept_unmap_4k_1GiB", "floor_fill_1GiB", 0.04, 0.04),
+    ("ept_unmap_4k_single_inorder", "floor_walk_store_inorder", 3, 3),
+    ("ept_unmap_4k_single_random", "floor_walk_store_random", 1.25, 1.25),
+    ("ept_translate_dependent", "floor_chase_dependent", 1.03, 1.03),
+    ("ept_translate_independent", "floor_chase_independent", 1.45, 1.45),
+    ("ept_split_2m", "floor_fill_512", 1.5, 1.5),
+    ("ept_join_2m", "floor_read_512", 1.5, 1.5),
+    ("ept_map_4k_1GiB_2threads", "ept_map_4k_1GiB", 0.56, 0.56),
+]
+# What Google Benchmark adds to a name to say how it was measured.
+DECORATION = re.compile(r"/(manual_time|real_time|process_time|iterations:\d+|repeats:\d+)")
+
+
+def joined(parts):
+    """One result file from several: the context of the first, all rows, in the order of the sources."""
+    results = {"context": parts[0]["context"], "benchmarks": []}
+    for part in parts:
+        rows = part["benchmarks"]
+        # Repetitions are interleaved.
+        rows.sort(key=lambda row: (row["family_index"], row["per_family_instance_index"]))
+        for row in rows:
+            row["name"] = DECORATION.sub("", row["name"])
+            row["run_name"] = DECORATION.sub("", row["run_name"])
+        results["benchmarks"] += rows
+    return results
+
+
+def time(nanoseconds):
+    for unit, size in (("ms", 1e6), ("us", 1e3)):
+        if nanoseconds >= size:
+            return f"{nanoseconds / size:,.2f} {unit}"
+    return f"{nanoseconds:,.2f} ns"
+
+
+def verdict(name, medians):
+    """The columns ratio, target and verdict; whether a target is missed."""
+    flavour, _, row = name.partition("/")
+    for target_row, floor, general, native in TARGETS:
+        held_against = medians.get(f"{flavour}/{floor}")
+        if target_row == row and held_against:
+            ratio = medians[name] / held_against
+            target = general if flavour == "general" else native
+            text = f"{ratio:6.3f}  {'<= ' + format(target, 'g'):>8}  {'ok' if ratio <= target else 'MISSED':6}  {floor}"
+            return text, ratio > target
+    return "", False
+
+
+def main():
+    destination, *sources = sys.argv[1:]
+    parts = []
+    for source in sources:
+        with open(source, encoding="utf-8") as file:
+            text = file.read()
+        if text.strip():  # empty where the filter let nothing through
+            parts.append(json.loads(text))
+    if not any(part["benchmarks"] for part in parts):
+        sys.exit("no benchmark ran")
+    results = joined(parts)
+    with open(destination, "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=1)
+        file.write("\n")
+
+    failed = [row for row in results["benchmarks"] if row.get("error_occurred")]
+    for row in failed:
+        print(f"{row['name']}: {row['error_message']}")
+
+    unit = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
+    # real_time is what the benchmark measured itself, where it does (manual time), and wall time elsewhere.
+    aggregates = [row for row in results["benchmarks"] if row.get("aggregate_name")]
+    medians = {row["run_name"]: row["real_time"] * unit[row["time_unit"]]
+               for row in aggregates if row["aggregate_name"] == "median"}
+    # The coefficient of variation: standard deviation over mean.
+    spread = {row["run_name"]: row["real_time"] for row in aggregates if row["aggregate_name"] == "cv"}
+    width = max(map(len, medians), default=0)
+    if medians:
+        print(f"{'benchmark':{width}}  {'median':>12}  {'spread':>7}  {'ratio':>6}  {'target':>8}          held against")
+    missed = 0
+    for name, median in medians.items():
+        columns, is_missed = verdict(name, medians)
+        missed += is_missed
+        print(f"{name:{width}}  {time(median):>12}  {spread[name]:7.1%}  {columns}".rstrip())
+    if missed:
+        print(f"{missed} targets missed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
