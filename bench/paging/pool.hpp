@@ -14,7 +14,7 @@ namespace bench {
 /// Gives out the frames of a region: one that came back, or the next one that was never given out. It
 /// is as cheap as an allocator can be, for the engine and for the floors alike. Two of them share
 /// no cache line.
-class alignas(64) pool {
+class alignas(128) pool {
 public:
     explicit pool(const region& all) : pool{all, 0, all.frames} {}
     /// A part of the region.
@@ -50,7 +50,8 @@ public:
         top_ = bottom_;
         return all;
     }
-    [[nodiscard]] bool owns(pt::hpa frame) const { return frame.raw < end_; }
+    /// Whether a frame of the region is in this part of it or in one before.
+    [[nodiscard]] bool is_before_end(pt::hpa frame) const { return frame.raw < end_; }
 
 private:
     std::uint64_t next_;

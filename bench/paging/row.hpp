@@ -82,7 +82,7 @@ private:
         asm("" : "+r"(work));
         return *work;
     }
-    alignas(64) inline static unsigned char room[sizeof(Work)]{};
+    alignas(128) inline static unsigned char room[sizeof(Work)]{};
 };
 
 } // namespace bench

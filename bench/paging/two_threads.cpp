@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Two processors fill the halves of 1 GiB at the same time, each with frames of its own.
+// Two processors map 512 MiB each at the same time, with frames of their own.
 #include "row.hpp"
 #include "tables.hpp"
 
@@ -20,10 +20,12 @@ struct pool_of_each_memory {
     pt::result<hpa> allocate(pt::frame_contents contents) {
         return pool_memory{&owners[processor]}.allocate(contents);
     }
-    void release(hpa frame) { owners[owners[0].owns(frame) ? 0 : 1].release(frame); }
+    void release(hpa frame) { owners[owners[0].is_before_end(frame) ? 0 : 1].release(frame); }
     std::uint64_t* entries(hpa frame) { return entries_of(frame.raw); }
 };
 
+/// The second half begins `distance` behind the first.
+template <std::uint64_t distance>
 class map_with_two {
 public:
     explicit map_with_two(const region& all)
@@ -42,22 +44,21 @@ public:
     [[nodiscard]] bool ready() const { return ready_; }
     bool run(unsigned thread) {
         processor = thread;
-        const std::uint64_t half = unknown(first + thread * (512 * MiB));
+        const std::uint64_t half = unknown(first + thread * distance);
         return redeemed(tables_.map({gpa{half}, unknown(512 * MiB)}, hpa{half}, pt::ept::ram,
                                     page_size::size_4k));
     }
     bool undo() {
-        return redeemed(tables_.unmap({gpa{first}, GiB})) && frames_[0].rewind(marks_[0]) &&
-               frames_[1].rewind(marks_[1]);
+        return redeemed(tables_.unmap({gpa{first}, distance + 512 * MiB})) &&
+               frames_[0].rewind(marks_[0]) && frames_[1].rewind(marks_[1]);
     }
 
 private:
     static constexpr std::uint64_t first = 4 * GiB;
 
     pool frames_[2];
-    pt::paging::table<pt::ept::format, pool_of_each_memory, pt::paging::coherent_publication,
-                      pt::no_shared_mutex>
-        tables_;
+    alignas(128) pt::paging::table<pt::ept::format, pool_of_each_memory,
+                                   pt::paging::coherent_publication, pt::no_shared_mutex> tables_;
     std::uint64_t marks_[2]{};
     bool ready_ = false;
 };
@@ -65,7 +66,10 @@ private:
 } // namespace
 
 void add_two_threads_rows(add_row add) {
-    add(row_of<map_with_two>::make("ept_map_4k_1GiB_2threads", 1, 100, 600, 2));
+    // Each fills tables of its own, up to level 2; and both fill the two halves of one.
+    add(row_of<map_with_two<1 * GiB>>::make("ept_map_4k_1GiB_2threads", 1, 100, 600, 2));
+    add(row_of<map_with_two<512 * MiB>>::make("ept_map_4k_1GiB_2threads_one_table", 1, 100, 600,
+                                              2));
 }
 
 } // namespace bench

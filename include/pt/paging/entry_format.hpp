@@ -76,7 +76,7 @@ enum class entry_defect : std::uint8_t {
 /// check(a)          whether the hardware takes a leaf with these attributes
 /// check(range, f)   whether these input addresses may be mapped to what begins at frame f
 /// leaf(f, a, n)     a leaf at level n; adding k * level_size(n) to it moves it k pages on
-/// table(f)          an entry that points to a table, and that grants everything
+/// table(f)          an entry that points to a table, and that grants everything; bits 63:62 are 0
 /// attributes_of(e, n)  the attributes of a leaf at level n
 /// split(e, n)       the first of 512 leaves at level n - 1 that say the same as leaf e at level n
 /// join(e, n)        the other way: the leaf at level n of which e is the first piece
@@ -130,6 +130,11 @@ template <entry_format F>
 template <entry_format F>
 [[nodiscard]] constexpr bool is_leaf(std::uint64_t entry, unsigned level) {
     return level == 1 || (entry & F::page_bit) != 0;
+}
+/// Whether an entry at `level` is present and points to a table.
+template <entry_format F>
+[[nodiscard]] constexpr bool is_table(std::uint64_t entry, unsigned level) {
+    return is_present<F>(entry) && !is_leaf<F>(entry, level);
 }
 /// The frame that a present entry at `level` maps or points to.
 template <entry_format F>

@@ -108,7 +108,7 @@ private:
         const std::uint64_t* const entries = memory.entries(tree.frame);
         for (std::size_t i = 0; i < entries_per_table; ++i) {
             const std::uint64_t entry = entries[i];
-            if (is_present<Format>(entry) && !is_leaf<Format>(entry, tree.level)) {
+            if (is_table<Format>(entry, tree.level)) {
                 const hpa child{entry & frame_mask};
                 if (tree.level > 2) { // below level 2 there is nothing to look for
                     release_below({child, tree.level - 1}, memory);

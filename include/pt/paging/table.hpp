@@ -26,6 +26,7 @@ namespace pt::paging {
 /// The flags that hardware sets in a leaf when the page is used.
 enum class page_flag : std::uint8_t { accessed, dirty };
 
+/// How a map holds the mutex: together with other maps, where that is possible.
 template <mutex M>
 struct map_lock {
     using type = scoped_lock<M>;
@@ -63,8 +64,8 @@ public:
           format_{format},
           publisher_{publisher},
           mutex_{guard},
-          no_input_{~std::uint64_t{0} << format.input_width() | (4 * KiB - 1)},
-          no_output_{~std::uint64_t{0} << format.output_width() | (4 * KiB - 1)} {}
+          not_in_input_{~std::uint64_t{0} << format.input_width() | (4 * KiB - 1)},
+          not_in_output_{~std::uint64_t{0} << format.output_width() | (4 * KiB - 1)} {}
     table(const table&) = delete; // the frames have one owner
     table& operator=(const table&) = delete;
     constexpr ~table() { expects(!has_root(), "a table went away before retire()"); }
@@ -284,7 +285,7 @@ public:
     /// Where `input` leads. errc::not_mapped, errc::out_of_range. Takes no lock.
     [[gnu::always_inline]] [[nodiscard]] constexpr result<translation<Format>>
     translate(address input) const { // inline: what the caller does not look at is not computed
-        if ((input.raw & no_input_ & ~(4 * KiB - 1)) != 0) [[unlikely]] {
+        if ((input.raw & not_in_input_ & ~(4 * KiB - 1)) != 0) [[unlikely]] {
             return error{errc::out_of_range, input.raw};
         }
         const std::uint64_t* const top = four_levels();
@@ -364,9 +365,7 @@ private:
         return static_cast<unsigned>((entry & live_count_mask) >> live_count_shift);
     }
     static constexpr std::uint64_t live(std::uint64_t count) { return count << live_count_shift; }
-    static constexpr bool is_table(std::uint64_t entry, unsigned level) {
-        return is_present<Format>(entry) && !is_leaf<Format>(entry, level);
-    }
+    /// The table that an entry points to, hidden or not.
     constexpr std::uint64_t* child(std::uint64_t entry) {
         return memory_.entries(hpa{entry & frame_mask});
     }
@@ -598,9 +597,8 @@ private:
         const unsigned from = level_index(first, Level);
         const unsigned to = level_index(last, Level);
         fill_behind(entries, from, behind);
-        for (std::uint64_t at = first;;) {
+        for (std::uint64_t at = first, end = 0; at <= last; at = end + 1) {
             const unsigned i = level_index(at, Level);
-            std::uint64_t end = 0;
             if (const unsigned count = Level == 1 ? to - from + 1 : work.run(at, last, Level);
                 count != 0) {
                 work.write(&entries[i], count, at, Level);
@@ -623,10 +621,6 @@ private:
                 entries[i] = format_.table(*below) |
                              live(empty ? used_by(at, end, Level - 1) : entries_per_table);
             }
-            if (end == last) {
-                break;
-            }
-            at = end + 1;
         }
         const unsigned rest = to + 1;
         fill_behind(entries + rest, entries_per_table - rest,
@@ -655,7 +649,7 @@ private:
         if (level > 1) {
             const std::uint64_t* const entries = memory_.entries(frame);
             for (std::size_t i = from; i < to; ++i) {
-                if (is_table(entries[i], level)) {
+                if (is_table<Format>(entries[i], level)) {
                     discard(hpa{entries[i] & frame_mask}, level - 1, 0, entries_per_table, kept);
                 }
             }
@@ -697,48 +691,57 @@ private:
     // Single pages are what page faults and dirty logs are made of, so there every instruction counts:
     // while a leaf comes from memory, a processor works on as many calls as fit into its window.
     [[gnu::always_inline]] constexpr page_table find_page_table(std::uint64_t input) {
-        std::uint64_t* const entries = find_level_2(input);
-        if (entries == nullptr) [[unlikely]] {
+        const found_table level_2 = find_level_2(input);
+        if (!level_2.exists) [[unlikely]] {
             return {};
         }
-        std::uint64_t* const link = &entries[level_index(input, 2)];
+        std::uint64_t* const link = &level_2.entries[level_index(input, 2)];
         const std::uint64_t link_entry = load_entry(link);
-        if (!is_table(link_entry, 2)) [[unlikely]] {
+        if (!is_table<Format>(link_entry, 2)) [[unlikely]] {
             return {};
         }
         return {true, child(link_entry), link, link_entry};
     }
-    /// The level 2 table that translates an address, or null.
-    [[gnu::always_inline]] constexpr std::uint64_t* find_level_2(std::uint64_t input) {
+    /// (A table may lie at pointer 0, so that a null pointer would not say it.)
+    struct found_table {
+        bool exists = false;
+        std::uint64_t* entries = nullptr;
+    };
+    /// The level 2 table that translates an address.
+    [[gnu::always_inline]] constexpr found_table find_level_2(std::uint64_t input) {
         std::uint64_t* const entries = four_levels();
         if (entries == nullptr) [[unlikely]] {
             return find_level_2_from_root(input);
         }
         const std::uint64_t top = load_entry(&entries[level_index(input, 4)]);
         if (!is_present<Format>(top)) [[unlikely]] {
-            return nullptr;
+            return {};
         }
         const std::uint64_t entry = load_entry(&child(top)[level_index(input, 3)]);
-        return is_table(entry, 3) ? child(entry) : nullptr;
+        if (!is_table<Format>(entry, 3)) [[unlikely]] {
+            return {};
+        }
+        return {true, child(entry)};
     }
-    [[gnu::noinline]] constexpr std::uint64_t* find_level_2_from_root(std::uint64_t input) {
+    /// The same where the tree has not four levels.
+    [[gnu::noinline]] constexpr found_table find_level_2_from_root(std::uint64_t input) {
         if (!has_root()) {
-            return nullptr;
+            return {};
         }
         std::uint64_t* entries = memory_.entries(hpa{load_entry(&root_)});
         for (unsigned level = format_.levels(); level > 2; --level) {
             const std::uint64_t entry = load_entry(&entries[level_index(input, level)]);
-            if (!is_table(entry, level)) {
-                return nullptr;
+            if (!is_table<Format>(entry, level)) {
+                return {};
             }
             entries = child(entry);
         }
-        return entries;
+        return {true, entries};
     }
 
     /// Whether nothing speaks against a page of 4 KiB, the attributes apart.
     [[gnu::always_inline]] constexpr bool is_plain(address input, hpa output) const {
-        return (input.raw & no_input_) == 0 && (output.raw & no_output_) == 0 &&
+        return (input.raw & not_in_input_) == 0 && (output.raw & not_in_output_) == 0 &&
                format_.check({input, 4 * KiB}, output).has_value();
     }
 
@@ -833,7 +836,7 @@ private:
 
     /// The first address in use under an entry that is not empty and that begins at `input`.
     constexpr error in_use(std::uint64_t entry, unsigned level, std::uint64_t input) {
-        while (is_table(entry, level)) {
+        while (is_table<Format>(entry, level)) {
             const std::uint64_t* const entries = child(entry);
             --level;
             unsigned i = 0;
@@ -882,9 +885,8 @@ private:
     template <class Job>
     constexpr result<void> prepare(std::uint64_t* entries, std::uint64_t* link, unsigned level,
                                    std::uint64_t first, std::uint64_t last, const Job& work) {
-        for (std::uint64_t at = first;;) {
+        for (std::uint64_t at = first, end = 0; at <= last; at = end + 1) {
             std::uint64_t* const slot = &entries[level_index(at, level)];
-            std::uint64_t end = 0;
             result<void> done;
             if (const unsigned count = work.run(at, last, level); count != 0) {
                 end = at + count * level_size(level) - 1;
@@ -899,11 +901,8 @@ private:
                 }
                 return done;
             }
-            if (end == last) {
-                return {};
-            }
-            at = end + 1;
         }
+        return {};
     }
     template <class Job>
     constexpr result<void> prepare_entry(std::uint64_t* slot, std::uint64_t* link, unsigned level,
@@ -913,7 +912,9 @@ private:
         for (;;) {
             if (entry == Format::empty) {
                 if (!concurrent || all) {
-                    const result<hpa> made = build(level - 1, first, last, work);
+                    const bool full = level == 2 && work.run(first, last, 1) == entries_per_table;
+                    const result<hpa> made = full ? build_full<1>(first, work, nullptr)
+                                                  : build(level - 1, first, last, work);
                     if (!made) {
                         return made.error();
                     }
@@ -946,7 +947,8 @@ private:
         }
     }
     static constexpr bool leads_to_table(std::uint64_t entry, unsigned level) {
-        return is_table(entry, level) || (!is_present<Format>(entry) && (entry & open_mark) != 0);
+        return is_table<Format>(entry, level) ||
+               (!is_present<Format>(entry) && (entry & open_mark) != 0);
     }
 
     /// Hangs in an empty open table, which the caller holds. `entry` stays empty then; otherwise
@@ -995,9 +997,8 @@ private:
     template <class Job>
     constexpr void abandon(std::uint64_t* entries, std::uint64_t* link, unsigned level,
                            std::uint64_t first, std::uint64_t last, const Job& work) {
-        for (std::uint64_t at = first;;) {
+        for (std::uint64_t at = first, end = 0; at <= last; at = end + 1) {
             std::uint64_t* const slot = &entries[level_index(at, level)];
-            std::uint64_t end = 0;
             if (const unsigned count = work.run(at, last, level); count != 0) {
                 end = at + count * level_size(level) - 1;
                 unclaim(slot, count);
@@ -1014,10 +1015,6 @@ private:
                     }
                 }
             }
-            if (end == last) {
-                return;
-            }
-            at = end + 1;
         }
     }
 
@@ -1027,10 +1024,9 @@ private:
                               std::uint64_t last, const Job& work) {
         changed_lines changed{publisher_, entries};
         unsigned added = 0;
-        for (std::uint64_t at = first;;) {
+        for (std::uint64_t at = first, end = 0; at <= last; at = end + 1) {
             const unsigned i = level_index(at, level);
             std::uint64_t* const slot = &entries[i];
-            std::uint64_t end = 0;
             if (const unsigned count = work.run(at, last, level); count != 0) {
                 end = at + count * level_size(level) - 1;
                 work.show(slot, count, at, level);
@@ -1056,11 +1052,8 @@ private:
                     }
                 }
             }
-            if (end == last) {
-                return added;
-            }
-            at = end + 1;
         }
+        return added;
     }
 
     // -------------------------------------------------------------------------------------- remap
@@ -1071,8 +1064,7 @@ private:
     template <class Job>
     static constexpr result<void> reserve_below(unsigned level, std::uint64_t first,
                                                 std::uint64_t last, const Job& work, spare& kept) {
-        for (std::uint64_t at = first; level > 1;) {
-            std::uint64_t end = 0;
+        for (std::uint64_t at = first, end = 0; level > 1 && at <= last; at = end + 1) {
             if (const unsigned count = work.run(at, last, level); count != 0) {
                 end = at + count * level_size(level) - 1;
             } else {
@@ -1085,10 +1077,6 @@ private:
                     return taken;
                 }
             }
-            if (end == last) {
-                break;
-            }
-            at = end + 1;
         }
         return {};
     }
@@ -1096,28 +1084,24 @@ private:
     constexpr result<void> reserve_to_replace(const std::uint64_t* entries, unsigned level,
                                               std::uint64_t first, std::uint64_t last,
                                               const Job& work, spare& kept) {
-        for (std::uint64_t at = first;;) {
-            std::uint64_t end = 0;
+        for (std::uint64_t at = first, end = 0; at <= last; at = end + 1) {
             if (const unsigned count = work.run(at, last, level); count != 0) {
                 end = at + count * level_size(level) - 1;
             } else {
                 end = end_under(at, last, level);
                 const std::uint64_t entry = load_entry(&entries[level_index(at, level)]);
-                result<void> taken = is_table(entry, level) ? result<void>{} : kept.reserve(1);
-                if (taken) {
-                    taken = is_table(entry, level)
-                                ? reserve_to_replace(child(entry), level - 1, at, end, work, kept)
-                                : reserve_below(level - 1, at, end, work, kept);
+                result<void> taken;
+                if (is_table<Format>(entry, level)) {
+                    taken = reserve_to_replace(child(entry), level - 1, at, end, work, kept);
+                } else if (taken = kept.reserve(1); taken) {
+                    taken = reserve_below(level - 1, at, end, work, kept);
                 }
                 if (!taken) {
                     return taken;
                 }
             }
-            if (end == last) {
-                return {};
-            }
-            at = end + 1;
         }
+        return {};
     }
 
     /// Writes the job over whatever is there; returns how many entries of this table came into use.
@@ -1126,10 +1110,10 @@ private:
                                std::uint64_t last, const Job& work, spare& kept, ticket& owed) {
         changed_lines changed{publisher_, entries};
         unsigned added = 0;
-        for (std::uint64_t at = first;;) {
+        for (std::uint64_t at = first, end = 0; at <= last; at = end + 1) {
             const unsigned i = level_index(at, level);
             const bool leaf = work.run(at, last, level) != 0;
-            const std::uint64_t end = end_under(at, last, level);
+            end = end_under(at, last, level);
             std::uint64_t* const slot = &entries[i];
             const std::uint64_t entry = load_entry(slot);
             const bool present = is_present<Format>(entry);
@@ -1139,10 +1123,10 @@ private:
                 if (present) {
                     owed.add(at, end);
                 }
-                if (is_table(entry, level)) {
+                if (is_table<Format>(entry, level)) {
                     owed.retire({hpa{entry & frame_mask}, level - 1});
                 }
-            } else if (is_table(entry, level)) {
+            } else if (is_table<Format>(entry, level)) {
                 const unsigned below = replace(child(entry), level - 1, at, end, work, kept, owed);
                 if (below != 0) {
                     store_entry(slot, entry + live(below));
@@ -1155,11 +1139,8 @@ private:
                 }
             }
             added += present ? 0U : 1U;
-            if (end == last) {
-                return added;
-            }
-            at = end + 1;
         }
+        return added;
     }
     /// Replaces an empty entry or a page by a new table, in which the job is done and the rest says
     /// what the page said.
@@ -1284,8 +1265,8 @@ private:
     constexpr void change(std::uint64_t* entries, unsigned level, std::uint64_t first,
                           std::uint64_t last, const Change& f, spare& kept, ticket& owed) {
         changed_lines changed{publisher_, entries};
-        for (std::uint64_t at = first;;) {
-            const std::uint64_t end = end_under(at, last, level);
+        for (std::uint64_t at = first, end = 0; at <= last; at = end + 1) {
+            end = end_under(at, last, level);
             const unsigned i = level_index(at, level);
             std::uint64_t* const slot = &entries[i];
             std::uint64_t entry = load_entry(slot);
@@ -1308,17 +1289,13 @@ private:
                     change(child(entry), level - 1, at, end, f, kept, owed);
                 }
             }
-            if (end == last) {
-                return;
-            }
-            at = end + 1;
         }
     }
     /// errc::not_supported with the first address whose page is larger than `largest`.
     constexpr result<void> check_size(const std::uint64_t* entries, unsigned level,
                                       std::uint64_t first, std::uint64_t last, unsigned largest) {
-        for (std::uint64_t at = first; level > largest;) {
-            const std::uint64_t end = end_under(at, last, level);
+        for (std::uint64_t at = first, end = 0; level > largest && at <= last; at = end + 1) {
+            end = end_under(at, last, level);
             const std::uint64_t entry = load_entry(&entries[level_index(at, level)]);
             if (is_present<Format>(entry)) {
                 if (is_leaf<Format>(entry, level)) {
@@ -1329,10 +1306,6 @@ private:
                     return fit;
                 }
             }
-            if (end == last) {
-                break;
-            }
-            at = end + 1;
         }
         return {};
     }
@@ -1342,7 +1315,7 @@ private:
     /// unmap() of one page of 4 KiB that is not the last of its table; false, and nothing has
     /// happened, where it is not so.
     [[gnu::always_inline]] constexpr bool unmap_page(address input) {
-        if ((input.raw & no_input_) != 0) [[unlikely]] {
+        if ((input.raw & not_in_input_) != 0) [[unlikely]] {
             return false;
         }
         const page_table found = find_page_table(input.raw);
@@ -1384,8 +1357,8 @@ private:
                               std::uint64_t last, spare& kept, ticket& owed) {
         changed_lines changed{publisher_, entries};
         unsigned gone = 0;
-        for (std::uint64_t at = first;;) {
-            const std::uint64_t end = end_under(at, last, level);
+        for (std::uint64_t at = first, end = 0; at <= last; at = end + 1) {
+            end = end_under(at, last, level);
             const unsigned i = level_index(at, level);
             std::uint64_t* const slot = &entries[i];
             std::uint64_t entry = load_entry(slot);
@@ -1410,16 +1383,13 @@ private:
                     if (all) {
                         owed.add(at, end);
                     }
-                    if (is_table(entry, level)) {
+                    if (is_table<Format>(entry, level)) {
                         owed.retire({hpa{entry & frame_mask}, level - 1});
                     }
                 }
             }
-            if (end == last) {
-                return gone;
-            }
-            at = end + 1;
         }
+        return gone;
     }
 
     // ----------------------------------------------------------------------------- split and join
@@ -1436,30 +1406,26 @@ private:
     constexpr result<void> reserve_to_split(const std::uint64_t* entries, unsigned level,
                                             std::uint64_t first, std::uint64_t last, unsigned limit,
                                             spare& kept) {
-        for (std::uint64_t at = first; level > limit;) {
-            const std::uint64_t end = end_under(at, last, level);
+        for (std::uint64_t at = first, end = 0; level > limit && at <= last; at = end + 1) {
+            end = end_under(at, last, level);
             const std::uint64_t entry = load_entry(&entries[level_index(at, level)]);
             if (is_present<Format>(entry)) {
                 const result<void> taken =
-                    is_table(entry, level)
+                    is_table<Format>(entry, level)
                         ? reserve_to_split(child(entry), level - 1, at, end, limit, kept)
                         : kept.reserve(tables_for_page(level, at, end, limit));
                 if (!taken) {
                     return taken;
                 }
             }
-            if (end == last) {
-                break;
-            }
-            at = end + 1;
         }
         return {};
     }
     constexpr void split(std::uint64_t* entries, unsigned level, std::uint64_t first,
                          std::uint64_t last, unsigned limit, spare& kept, ticket& owed) {
         changed_lines changed{publisher_, entries};
-        for (std::uint64_t at = first; level > limit;) {
-            const std::uint64_t end = end_under(at, last, level);
+        for (std::uint64_t at = first, end = 0; level > limit && at <= last; at = end + 1) {
+            end = end_under(at, last, level);
             const unsigned i = level_index(at, level);
             std::uint64_t entry = load_entry(&entries[i]);
             if (is_present<Format>(entry)) {
@@ -1469,21 +1435,17 @@ private:
                 }
                 split(child(entry), level - 1, at, end, limit, kept, owed);
             }
-            if (end == last) {
-                return;
-            }
-            at = end + 1;
         }
     }
 
     constexpr void join(std::uint64_t* entries, unsigned level, std::uint64_t first,
                         std::uint64_t last, unsigned largest, ticket& owed) {
         changed_lines changed{publisher_, entries};
-        for (std::uint64_t at = first; level > 1;) {
-            const std::uint64_t end = end_under(at, last, level);
+        for (std::uint64_t at = first, end = 0; level > 1 && at <= last; at = end + 1) {
+            end = end_under(at, last, level);
             const unsigned i = level_index(at, level);
             const std::uint64_t entry = load_entry(&entries[i]);
-            if (is_table(entry, level)) {
+            if (is_table<Format>(entry, level)) {
                 if (level > 2) {
                     join(child(entry), level - 1, at, end, largest, owed);
                 }
@@ -1498,10 +1460,6 @@ private:
                     owed.retire({hpa{entry & frame_mask}, level - 1});
                 }
             }
-            if (end == last) {
-                return;
-            }
-            at = end + 1;
         }
     }
     /// Whether a table holds piece, piece + step, piece + 2 step ... but for `flags`, which it collects.
@@ -1537,19 +1495,18 @@ private:
             return Format::empty;
         }
         std::uint64_t set = 0;
-        const bool alike = flags != 0   ? are_pieces(entries, piece, step, flags, set)
-                           : level == 2 ? are_pieces(entries, piece, 4 * KiB, 0, set)
-                                        : are_pieces(entries, piece, step, 0, set);
-        if (!alike) {
+        if (flags == 0) {
+            const bool alike = level == 2 ? are_pieces(entries, piece, 4 * KiB, 0, set)
+                                          : are_pieces(entries, piece, step, 0, set);
+            return alike ? format_.join(piece, level) : Format::empty;
+        }
+        if (!are_pieces(entries, piece, step, flags, set)) {
             return Format::empty;
         }
         // Hardware that has a piece cached may yet use it, and flag the piece.
-        std::uint64_t page =
+        const std::uint64_t page =
             format_.join(piece, level) | (set & flags) | (flags & Format::accessed_mask);
-        if (format_.write_protected(page) != page) {
-            page |= flags;
-        }
-        return page;
+        return format_.write_protected(page) == page ? page : page | flags;
     }
 
     // ------------------------------------------------------------------------------------ harvest
@@ -1562,11 +1519,11 @@ private:
     constexpr void harvest(std::uint64_t* entries, unsigned level, std::uint64_t first,
                            std::uint64_t last, basket into, ticket& owed) {
         changed_lines changed{publisher_, entries};
-        for (std::uint64_t at = first;;) {
-            const std::uint64_t end = end_under(at, last, level);
+        for (std::uint64_t at = first, end = 0; at <= last; at = end + 1) {
+            end = end_under(at, last, level);
             const unsigned i = level_index(at, level);
             const std::uint64_t entry = load_entry(&entries[i]);
-            if (is_table(entry, level)) {
+            if (is_table<Format>(entry, level)) {
                 harvest(child(entry), level - 1, at, end, into, owed);
             } else if (is_present<Format>(entry) && (entry & into.mask) != 0) {
                 into.pages.set((at - into.first) / (4 * KiB), (end - at + 1) / (4 * KiB));
@@ -1576,10 +1533,6 @@ private:
                     owed.add(at, end);
                 }
             }
-            if (end == last) {
-                return;
-            }
-            at = end + 1;
         }
     }
 
@@ -1600,8 +1553,8 @@ private:
     std::uint64_t root_ = no_root;
     std::uint64_t* four_levels_ = nullptr;
     std::uint64_t
-        no_input_; ///< bits that the address of a 4-KiB page has not: outside, and inside it
-    std::uint64_t no_output_; ///< the same of a frame
+        not_in_input_; ///< bits that the address of a 4-KiB page has not: outside, and inside it
+    std::uint64_t not_in_output_; ///< the same of a frame
 };
 
 /// Maps single pages of 4 KiB, and keeps the way to the table of the last one, so that the next one
