@@ -12,9 +12,9 @@ using batch = pt::paging::flush_batch<pt::ept::format, pt::archetype::table_memo
 
 bool collect(batch& all, ticket& more) {
 #ifdef PT_FAIL
-    all.add(std::move(more));
+    all.add(more);
     return true;
 #else
-    return all.add(std::move(more)).has_value();
+    return all.add(more).has_value();
 #endif
 }

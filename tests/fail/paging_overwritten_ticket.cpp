@@ -16,6 +16,6 @@ pt::result<void> collect([[maybe_unused]] batch& all, [[maybe_unused]] ticket& o
     owed = std::move(more);
     return {};
 #else
-    return all.add(std::move(more));
+    return all.add(more);
 #endif
 }

@@ -159,14 +159,14 @@ pt::result<void> settle(guest& of) {
 /// asked first. An error of the hardware leaves the ticket with the caller, who must not lose it.
 template <class Batch, class Ticket, class Hardware>
 pt::result<void> owe(Batch& batch, Ticket&& ticket, Hardware& hardware) {
-    if (batch.add(std::move(ticket))) {
+    if (batch.add(ticket)) {
         return {};
     }
     if (const auto done = batch.redeem(hardware); !done) {
         ticket.leak(); // the hardware is gone, and what it may still walk stays where it is
         return done;
     }
-    return batch.add(std::move(ticket));
+    return batch.add(ticket);
 }
 
 pt::result<void> map_memory(guest& to) {

@@ -647,14 +647,14 @@ private:
         const bool nothing = more.empty();
         const pt::range<address> stale = more.stale();
         const auto before = owed_ranges();
-        if (const auto added = owed_.add(std::move(more)); !added) {
+        if (const auto added = owed_.add(more); !added) {
             ++count.full;
             check(added.error() == pt::error{pt::errc::busy, stale.first().raw} && !nothing,
                   "a batch refuses for no reason", stale.first().raw);
             check(owed_ranges() == before && !more.empty() && more.stale() == stale,
                   "a full batch or its ticket changed", stale.first().raw);
             check(owed_.redeem(cache_).has_value(), "a full batch is not redeemed", 0);
-            check(owed_.add(std::move(more)).has_value(), "an empty batch is full", 0);
+            check(owed_.add(more).has_value(), "an empty batch is full", 0);
         }
         check(more.empty(), "a ticket in a batch still owes", 0);
         check(nothing || owed_.stale().everything() || stale.empty() ||

@@ -39,9 +39,9 @@ static_assert(!std::is_copy_constructible_v<archetypal> && !std::is_copy_assigna
               !std::is_move_assignable_v<archetypal>);
 
 // Without a word, tables are right on units that do not snoop as well.
-static_assert(std::is_same_v<pt::vtd::root_table<pt::archetype::table_memory>,
-                             pt::vtd::root_table<pt::archetype::table_memory,
-                                                 pt::paging::clflush_publication>>);
+static_assert(std::is_same_v<
+              pt::vtd::root_table<pt::archetype::table_memory>,
+              pt::vtd::root_table<pt::archetype::table_memory, pt::paging::clflush_publication>>);
 static_assert(
     std::is_same_v<pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory>,
                    pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory,

@@ -54,14 +54,6 @@ constexpr std::uint64_t add_to_entry(std::uint64_t* slot, std::uint64_t addend) 
     return __atomic_add_fetch(slot, addend, __ATOMIC_ACQ_REL);
 }
 
-constexpr void set_in_entry(std::uint64_t* slot, std::uint64_t bits) {
-    if (std::is_constant_evaluated()) {
-        *slot |= bits;
-    } else {
-        __atomic_fetch_or(slot, bits, __ATOMIC_ACQ_REL);
-    }
-}
-
 constexpr void clear_in_entry(std::uint64_t* slot, std::uint64_t bits) {
     if (std::is_constant_evaluated()) {
         *slot &= ~bits;

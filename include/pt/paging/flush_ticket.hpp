@@ -6,6 +6,7 @@
 #include "pt/core/policy.hpp"
 #include "pt/core/range.hpp"
 #include "pt/core/result.hpp"
+#include "pt/paging/entry_access.hpp"
 #include "pt/paging/entry_format.hpp"
 #include "pt/paging/stale_set.hpp"
 
@@ -37,7 +38,8 @@ struct retired_link {
             constexpr std::uint64_t mask = std::uint64_t{0x1F} << shift;
             const std::uint64_t piece =
                 i + 1 < pieces ? (next.frame.raw >> (12 + bits * i)) & 0x1F : next.level;
-            entries[i] = (entries[i] & ~mask) | (piece << shift);
+            // A processor may still be reading here.
+            store_entry(&entries[i], (load_entry(&entries[i]) & ~mask) | (piece << shift));
         }
     }
     static constexpr retired_tree read(const std::uint64_t* entries) {
@@ -130,7 +132,9 @@ class flush_batch;
 /// What one operation on tables still owes to the hardware: the input addresses whose cached
 /// translations are stale, from the first page that changed to the last, and the table frames that
 /// hardware may still be walking. (A table that went as a whole counts as all that it covered, for
-/// nobody looked into it.) The frames go back to the memory when the ticket is redeemed with
+/// nobody looked into it.) The tickets of one table are redeemed in the order in which they
+/// were given out, or together: hardware may still hold pages and tables of before an older one, of
+/// which a younger one knows nothing. The frames go back to the memory when the ticket is redeemed with
 /// an invalidator, and in no other way. A ticket that owes something must be redeemed, or added to a
 /// flush_batch, before it goes away.
 template <entry_format Format, table_memory Memory>
@@ -243,7 +247,7 @@ public:
 
     /// Takes over what `owed` owes. errc::busy, and both stay as they were, when its range touches
     /// none of the batch's and there is no room for another: redeem the batch first, then add again.
-    constexpr result<void> add(ticket&& owed) {
+    constexpr result<void> add(ticket& owed) {
         if (owed.empty()) {
             return {};
         }
@@ -258,6 +262,9 @@ public:
         owed.leak(); // this batch owes it now
         return {};
     }
+
+    /// For a ticket that nobody holds, such as that of table::retire(), for which there is always room.
+    constexpr result<void> add(ticket&& owed) { return add(owed); }
 
     /// As flush_ticket::leak().
     constexpr void leak() {

@@ -41,16 +41,20 @@ struct contiguous_pages {
         return level <= largest && (output(input) & (level_size(level) - 1)) == 0;
     }
 };
-/// Pages of one size that lie anywhere.
+/// Pages of one size that lie anywhere. What is read of them is checked first, and read again when it
+/// is written: should it have changed meanwhile, it is still no more than the address of such a page.
 template <class Pages>
 struct scattered_pages {
     const Pages* pages;
     std::uint64_t first; ///< the input address of page 0
     unsigned level;
 
+    /// As the list has it.
+    [[nodiscard]] constexpr hpa page(std::uint64_t input) const {
+        return (*pages)[static_cast<std::size_t>((input - first) >> level_shift(level))];
+    }
     [[nodiscard]] constexpr std::uint64_t output(std::uint64_t input) const {
-        const hpa page = (*pages)[static_cast<std::size_t>((input - first) >> level_shift(level))];
-        return page.raw;
+        return page(input).raw & frame_mask & ~(level_size(level) - 1);
     }
     [[nodiscard]] constexpr bool fits(std::uint64_t, unsigned at) const { return at == level; }
 };

@@ -138,7 +138,7 @@ public:
             return ticket{memory_};
         }
         const bool had_root = has_root();
-        const result<hpa> top = ensure_root();
+        const result<hpa> top = had_root ? ensure_root() : new_root();
         if (!top) {
             return top.error();
         }
@@ -152,9 +152,12 @@ public:
                 reserve_to_replace(entries, format_.levels(), first, last, work, kept);
             !enough) {
             if (!had_root) {
-                memory_.release(forget_root());
+                memory_.release(*top); // nobody has seen it
             }
             return enough.error();
+        }
+        if (!had_root) {
+            show_root(*top);
         }
         ticket owed = owed_for_map(input);
         replace(entries, format_.levels(), first, last, work, kept, owed);
@@ -381,27 +384,35 @@ private:
 
     [[nodiscard]] constexpr bool has_root() const { return load_entry(&root_) != no_root; }
 
-    constexpr result<hpa> ensure_root() {
-        if (has_root()) {
-            return hpa{load_entry(&root_)};
-        }
+    /// A root table that nobody can see yet.
+    constexpr result<hpa> new_root() {
         const result<hpa> frame = memory_.allocate(frame_contents::any);
-        if (!frame) {
-            return frame;
+        if (frame) {
+            std::uint64_t* const entries = memory_.entries(*frame);
+            fill_entries(entries, entries_per_table, Format::empty, 0);
+            publisher_.publish(entries, entries_per_table);
+            publisher_.complete();
         }
-        std::uint64_t* const entries = memory_.entries(*frame);
-        fill_entries(entries, entries_per_table, Format::empty, 0);
-        publisher_.publish(entries, entries_per_table);
-        publisher_.complete();
+        return frame;
+    }
+    /// Makes a new root the root; or gives it back, where another processor was faster. The root.
+    constexpr hpa show_root(hpa made) {
         std::uint64_t found = no_root;
-        if (!replace_entry(&root_, found, frame->raw)) { // another processor was faster
-            memory_.release(*frame);
+        if (!replace_entry(&root_, found, made.raw)) {
+            memory_.release(made);
             return hpa{found};
         }
         if (format_.levels() == 4) {
-            set_four_levels(entries);
+            set_four_levels(memory_.entries(made));
         }
-        return frame;
+        return made;
+    }
+    constexpr result<hpa> ensure_root() {
+        if (const std::uint64_t top = load_entry(&root_); top != no_root) {
+            return hpa{top};
+        }
+        const result<hpa> made = new_root();
+        return made ? result<hpa>{show_root(*made)} : made;
     }
     constexpr hpa forget_root() {
         const hpa root{load_entry(&root_)};
@@ -492,11 +503,12 @@ private:
     }
     [[gnu::noinline]] constexpr result<translation<Format>>
     translate_from_root(address input) const {
-        if (!has_root()) {
+        const std::uint64_t top = load_entry(&root_);
+        if (top == no_root) {
             return error{errc::not_mapped, input.raw};
         }
         Memory memory = memory_;
-        return follow(memory.entries(hpa{load_entry(&root_)}), format_.levels(), input);
+        return follow(memory.entries(hpa{top}), format_.levels(), input);
     }
 
     // ------------------------------------------------------------------------------ what is mapped
@@ -519,7 +531,7 @@ private:
         }
         for (std::uint64_t at = 0; at < input.size(); at += size) {
             const range<address> page{input.first() + at, size};
-            const hpa output{where.output(page.first().raw)};
+            const hpa output = where.page(page.first().raw);
             if (!output.is_aligned(size)) {
                 return error{errc::misaligned, output.raw};
             }
@@ -696,11 +708,20 @@ private:
             return {};
         }
         std::uint64_t* const link = &level_2.entries[level_index(input, 2)];
-        const std::uint64_t link_entry = load_entry(link);
+        const std::uint64_t link_entry = load_link(link);
         if (!is_table<Format>(link_entry, 2)) [[unlikely]] {
             return {};
         }
         return {true, child(link_entry), link, link_entry};
+    }
+    /// An entry on the way to a page. One that another processor has just stored may not have reached a
+    /// walker that does not snoop; a page below it is mapped only when it has.
+    [[gnu::always_inline]] constexpr std::uint64_t load_link(std::uint64_t* slot) {
+        const std::uint64_t entry = load_entry(slot);
+        if constexpr (concurrent) {
+            publisher_.publish(slot, 1);
+        }
+        return entry;
     }
     /// (A table may lie at pointer 0, so that a null pointer would not say it.)
     struct found_table {
@@ -713,11 +734,11 @@ private:
         if (entries == nullptr) [[unlikely]] {
             return find_level_2_from_root(input);
         }
-        const std::uint64_t top = load_entry(&entries[level_index(input, 4)]);
+        const std::uint64_t top = load_link(&entries[level_index(input, 4)]);
         if (!is_present<Format>(top)) [[unlikely]] {
             return {};
         }
-        const std::uint64_t entry = load_entry(&child(top)[level_index(input, 3)]);
+        const std::uint64_t entry = load_link(&child(top)[level_index(input, 3)]);
         if (!is_table<Format>(entry, 3)) [[unlikely]] {
             return {};
         }
@@ -725,12 +746,13 @@ private:
     }
     /// The same where the tree has not four levels.
     [[gnu::noinline]] constexpr found_table find_level_2_from_root(std::uint64_t input) {
-        if (!has_root()) {
+        const std::uint64_t top = load_entry(&root_);
+        if (top == no_root) {
             return {};
         }
-        std::uint64_t* entries = memory_.entries(hpa{load_entry(&root_)});
+        std::uint64_t* entries = memory_.entries(hpa{top});
         for (unsigned level = format_.levels(); level > 2; --level) {
-            const std::uint64_t entry = load_entry(&entries[level_index(input, level)]);
+            const std::uint64_t entry = load_link(&entries[level_index(input, level)]);
             if (!is_table<Format>(entry, level)) {
                 return {};
             }
@@ -812,8 +834,10 @@ private:
         if (input.empty()) {
             return ticket{memory_};
         }
-        const bool had_root = has_root();
-        const result<hpa> top = ensure_root();
+        // A root of its own stays hidden until the map cannot fail; one that several processors use
+        // is there to stay.
+        const bool had_root = concurrent || has_root();
+        const result<hpa> top = had_root ? ensure_root() : new_root();
         if (!top) {
             return top.error();
         }
@@ -823,12 +847,15 @@ private:
         const unsigned level = format_.levels();
         if (const result<void> ready = prepare(entries, nullptr, level, first, last, work);
             !ready) {
-            if (!concurrent && !had_root) { // else another processor may be using it
-                memory_.release(forget_root());
+            if (!had_root) {
+                memory_.release(*top);
             }
             return ready.error();
         }
         publisher_.complete(); // the new tables, before anything points to them
+        if (!had_root) {
+            show_root(*top);
+        }
         commit(entries, level, first, last, work);
         publisher_.complete();
         return owed_for_map(input);

@@ -97,7 +97,9 @@ struct options {
     bool stale_when_mapped = false; ///< CAP.RWBF: a unit's write buffer holds new entries back
 };
 
-/// Long-mode tables whose input addresses are gpa (nested paging) or iova (first stage).
+/// Long-mode tables whose input addresses are gpa (nested paging) or iova (first stage). Hardware sets
+/// accessed flags, bit 5, of its own accord; "extended accessed" (EAFE of a PASID entry), by which a
+/// unit would also write to entries that point to tables, stays off.
 template <class Address>
     requires std::same_as<Address, gpa> || std::same_as<Address, iova>
 class format {

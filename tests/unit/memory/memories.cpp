@@ -71,7 +71,7 @@ void serves_tables(Memory memory, Read read) {
     CHECK(processor.walk(read, root, 4 * KiB).what == outcome::kind::not_mapped);
     CHECK(processor.walk(read, root, 0).output == 2 * GiB);
     auto all = tables.batch();
-    REQUIRE(all.add(*std::move(owed)));
+    REQUIRE(all.add(*owed));
     REQUIRE(all.add(tables.retire()));
     REQUIRE(all.redeem(hardware));
 }
@@ -125,7 +125,7 @@ TEST_CASE("tables of a device, flushed for a unit that does not snoop, as they a
     auto owed = domain.unmap({pt::iova{0}, 4 * KiB});
     REQUIRE(owed);
     auto all = domain.batch();
-    REQUIRE(all.add(*std::move(owed)));
+    REQUIRE(all.add(*owed));
     REQUIRE(all.add(domain.retire()));
     REQUIRE(all.redeem(hardware));
     CHECK(pool.free_frames() == region_frames);

@@ -92,7 +92,7 @@ constexpr bool agrees_with_bits(unsigned rounds, std::uint64_t seed) {
             // Runs of set bits: one more than there is room for is refused, and nothing else is.
             const std::uint64_t both = bits | added;
             const bool fits = std::popcount(both & ~(both << 1)) <= static_cast<int>(Capacity);
-            const pt::result<void> done = owed.add(*std::move(ticket));
+            const pt::result<void> done = owed.add(*ticket);
             if (done.has_value() != fits || ticket->empty() != fits) {
                 return false;
             }

@@ -297,16 +297,16 @@ TEMPLATE_TEST_CASE("a batch that is full says so, and neither it nor the ticket 
     const std::size_t in_use = s.memory.in_use();
     auto third = s.unmap(4 * MiB, 2 * MiB); // touches the second one
     auto fourth = s.unmap(7 * MiB, 4 * KiB);
-    CHECK(owed.add(std::move(fourth)).error() == pt::error{pt::errc::busy, base + 7 * MiB});
+    CHECK(owed.add(fourth).error() == pt::error{pt::errc::busy, base + 7 * MiB});
     CHECK(!fourth.empty());
     CHECK(fourth.stale() == s.at(7 * MiB, 4 * KiB));
-    REQUIRE(owed.add(std::move(third)));
-    CHECK(owed.add(std::move(fourth)).error().code == pt::errc::busy);
+    REQUIRE(owed.add(third));
+    CHECK(owed.add(fourth).error().code == pt::errc::busy);
     CHECK(s.memory.in_use() == in_use);
     REQUIRE(owed.redeem(s.hardware));
     CHECK(s.hardware.ranges == told{{base + 16 * KiB, 4 * KiB}, {base + 2 * MiB, 4 * MiB}});
     CHECK(s.memory.in_use() == in_use - 2);
-    REQUIRE(owed.add(std::move(fourth))); // now there is room
+    REQUIRE(owed.add(fourth)); // now there is room
     CHECK(fourth.empty());
     REQUIRE(owed.redeem(s.hardware));
     CHECK(s.hardware.ranges == told{{base + 7 * MiB, 4 * KiB}});
@@ -344,7 +344,7 @@ TEMPLATE_TEST_CASE("hundreds of retired trees, collected in any order, are each 
         while (owed[i].empty()) {
             i = (i + 1) % owed.size();
         }
-        REQUIRE(all.add(std::move(owed[i])));
+        REQUIRE(all.add(owed[i]));
         CHECK(owed[i].empty());
     }
     CHECK(all.stale().end() - all.stale().begin() == 1);
@@ -429,14 +429,14 @@ TEST_CASE("one batch of a domain collects what its operations owe, maps too, unt
     const auto map = [&](std::uint64_t first, std::uint64_t size) {
         auto done = tables.map({pt::iova{first}, size}, hpa{0x1000}, kit::choices[0]);
         REQUIRE(done);
-        REQUIRE(owed.add(*std::move(done)));
+        REQUIRE(owed.add(*done));
     };
     map(1 * GiB, 8 * KiB);
     REQUIRE(owed.redeem(hardware));
     CHECK(hardware.ranges == told{{1 * GiB, 8 * KiB}});
     auto done = tables.unmap({pt::iova{1 * GiB}, 8 * KiB});
     REQUIRE(done);
-    REQUIRE(owed.add(*std::move(done)));
+    REQUIRE(owed.add(*done));
     const std::size_t in_use = memory.in_use();
     hardware.failures = 1;
     CHECK(!owed.redeem(hardware)); // it stays owed, and more comes to it

@@ -305,7 +305,7 @@ TEST_CASE("a batch costs an invalidation for each range that does not touch anot
         REQUIRE(all.add(s.domain.unmap({iova{page * 4096}, 4096}).value()));
     }
     auto more = s.domain.unmap({iova{30 * 4096}, 4096}).value();
-    CHECK(all.add(std::move(more)).error() == error{errc::busy, 30 * 4096});
+    CHECK(all.add(more).error() == error{errc::busy, 30 * 4096});
     REQUIRE(more.redeem(s.invalidator));
     const unsigned before = machine->orders;
     REQUIRE(all.redeem(s.invalidator));
@@ -324,7 +324,7 @@ TEST_CASE("to give up all tables costs one invalidation of the domain", "[vtd]")
     auto all = s.domain.batch<1>();
     for (std::uint64_t page = 0; page < 64; page += 63) {
         auto owed = s.domain.unmap({iova{page * 4096}, 4096}).value();
-        if (!all.add(std::move(owed))) {
+        if (!all.add(owed)) {
             owed.leak(); // the domain goes as a whole
         }
     }
