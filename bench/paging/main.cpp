@@ -136,6 +136,7 @@ std::vector<bench::row> all_rows;
 } // namespace
 
 int main(int argc, char** argv) {
+    run_on(0);
     const bench::add_row add = [](const bench::row& work) { all_rows.push_back(work); };
     bench::add_fill_rows(add);
     bench::add_single_rows(add);

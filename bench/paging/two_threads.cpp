@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Two processors map 512 MiB each at the same time, with frames of their own.
+#include "floors.hpp"
 #include "row.hpp"
 #include "tables.hpp"
 
@@ -24,8 +25,25 @@ struct pool_of_each_memory {
     std::uint64_t* entries(hpa frame) { return entries_of(frame.raw); }
 };
 
-/// The second half begins `distance` behind the first.
-template <std::uint64_t distance>
+/// What the machine gives to two plain loops.
+class fill_with_two {
+public:
+    explicit fill_with_two(const region& all) : entries_{all.entries} {}
+    [[nodiscard]] bool ready() const { return entries_ != nullptr; }
+    bool run(unsigned thread) {
+        constexpr std::size_t half = 256;
+        for (std::size_t table = thread * half; table < (thread + 1) * half; ++table) {
+            floors::fill_table<4 * KiB>(entries_ + table * pt::entries_per_table,
+                                        unknown(table * (2 * MiB)) | floors::ram);
+        }
+        return true;
+    }
+    bool undo() { return true; }
+
+private:
+    std::uint64_t* entries_;
+};
+
 class map_with_two {
 public:
     explicit map_with_two(const region& all)
@@ -44,13 +62,13 @@ public:
     [[nodiscard]] bool ready() const { return ready_; }
     bool run(unsigned thread) {
         processor = thread;
-        const std::uint64_t half = unknown(first + thread * distance);
+        const std::uint64_t half = unknown(first + thread * (512 * MiB));
         return redeemed(tables_.map({gpa{half}, unknown(512 * MiB)}, hpa{half}, pt::ept::ram,
                                     page_size::size_4k));
     }
     bool undo() {
-        return redeemed(tables_.unmap({gpa{first}, distance + 512 * MiB})) &&
-               frames_[0].rewind(marks_[0]) && frames_[1].rewind(marks_[1]);
+        return redeemed(tables_.unmap({gpa{first}, GiB})) && frames_[0].rewind(marks_[0]) &&
+               frames_[1].rewind(marks_[1]);
     }
 
 private:
@@ -66,10 +84,8 @@ private:
 } // namespace
 
 void add_two_threads_rows(add_row add) {
-    // Each fills tables of its own, up to level 2; and both fill the two halves of one.
-    add(row_of<map_with_two<1 * GiB>>::make("ept_map_4k_1GiB_2threads", 1, 100, 600, 2));
-    add(row_of<map_with_two<512 * MiB>>::make("ept_map_4k_1GiB_2threads_one_table", 1, 100, 600,
-                                              2));
+    add(row_of<fill_with_two>::make("floor_fill_1GiB_2threads", 1, 100, 600, 2));
+    add(row_of<map_with_two>::make("ept_map_4k_1GiB_2threads", 1, 100, 600, 2));
 }
 
 } // namespace bench

@@ -65,7 +65,7 @@ public:
           publisher_{publisher},
           mutex_{guard},
           not_in_input_{~std::uint64_t{0} << format.input_width() | (4 * KiB - 1)},
-          not_in_output_{~std::uint64_t{0} << format.output_width() | (4 * KiB - 1)} {}
+          not_in_page_{not_in_input_ | ~std::uint64_t{0} << format.output_width()} {}
     table(const table&) = delete; // the frames have one owner
     table& operator=(const table&) = delete;
     constexpr ~table() { expects(!has_root(), "a table went away before retire()"); }
@@ -761,9 +761,10 @@ private:
         return {true, entries};
     }
 
-    /// Whether nothing speaks against a page of 4 KiB, the attributes apart.
+    /// Whether nothing speaks against a page of 4 KiB, the attributes apart. (One mask for both: where an
+    /// address is too wide for the other one, the long way decides.)
     [[gnu::always_inline]] constexpr bool is_plain(address input, hpa output) const {
-        return (input.raw & not_in_input_) == 0 && (output.raw & not_in_output_) == 0 &&
+        return ((input.raw | output.raw) & not_in_page_) == 0 &&
                format_.check({input, 4 * KiB}, output).has_value();
     }
 
@@ -785,7 +786,7 @@ private:
             }
             add_to_entry(found.link, live_count_one);
         } else {
-            if (*slot != Format::empty) [[unlikely]] { // hardware does not write to it
+            if (is_present<Format>(*slot)) [[unlikely]] {
                 return false;
             }
             store_entry(slot, page | output.raw);
@@ -1579,9 +1580,8 @@ private:
     [[no_unique_address]] mutable Mutex mutex_;
     std::uint64_t root_ = no_root;
     std::uint64_t* four_levels_ = nullptr;
-    std::uint64_t
-        not_in_input_; ///< bits that the address of a 4-KiB page has not: outside, and inside it
-    std::uint64_t not_in_output_; ///< the same of a frame
+    std::uint64_t not_in_input_; ///< bits that an input address of a 4-KiB page never has
+    std::uint64_t not_in_page_;  ///< bits that either it or its output never has
 };
 
 /// Maps single pages of 4 KiB, and keeps the way to the table of the last one, so that the next one
@@ -1621,7 +1621,7 @@ private:
             return false;
         }
         std::uint64_t* const slot = &at_.entries[level_index(page.raw, 1)];
-        if (*slot != Format::empty) [[unlikely]] {
+        if (is_present<Format>(*slot)) [[unlikely]] {
             return false;
         }
         at_.link_entry += live_count_one;
