@@ -54,11 +54,51 @@ private:
                                      bytes.size())
                        : "the table says it is shorter than its header";
         case 9: return "the checksum is wrong";
-        default:
-            return wrong.code == pt::errc::out_of_range
-                       ? "this length runs past the end of what it is in"
-                       : "this length is 0 or too small for its type, or too few bytes are left";
+        default: return why_a_length(wrong);
         }
+    }
+
+    /// From the start of a structure to its scopes, for the types that have some.
+    static std::size_t scopes_offset(vtd::remapping_structure_type type) {
+        switch (type) {
+        case vtd::remapping_structure_type::drhd: return vtd::drhd::scopes_offset;
+        case vtd::remapping_structure_type::rmrr: return vtd::rmrr::scopes_offset;
+        default: return vtd::atsr::scopes_offset;
+        }
+    }
+
+    /// Whose length it is that is wrong: up to there all of them are sound.
+    [[nodiscard]] std::string why_a_length(pt::error wrong) const {
+        const pt::vtd::firmware_bytes all{bytes.data(), bytes.size()};
+        const std::size_t end = all.number<std::uint32_t>(4);
+        std::size_t at = vtd::dmar::header_size;
+        const auto length = [&] { return std::size_t{all.number<std::uint16_t>(at + 2)}; };
+        while (wrong.where > at + 2 && wrong.where >= at + length()) {
+            at += length();
+        }
+        if (wrong.where == at) {
+            return fmt::format("{} bytes are left, too few for a structure", end - at);
+        }
+        if (wrong.where == at + 2) {
+            return fmt::format("a structure of type {} has length {}, {}",
+                               all.number<std::uint16_t>(at), length(),
+                               wrong.code == pt::errc::out_of_range
+                                   ? fmt::format("but {} bytes are left", end - at)
+                                   : "too small for its type");
+        }
+        std::size_t scope =
+            at + scopes_offset(vtd::remapping_structure_type{all.number<std::uint16_t>(at)});
+        while (scope + 1 < wrong.where) {
+            scope += all[scope + 1];
+        }
+        const std::size_t left = at + length() - scope;
+        if (wrong.where == scope) {
+            return fmt::format("{} bytes are left in the structure, too few for a scope", left);
+        }
+        return fmt::format("a scope of type {} has length {}, {}", all[scope], all[scope + 1],
+                           wrong.code == pt::errc::out_of_range
+                               ? fmt::format("but {} bytes are left in the structure", left)
+                               : "too small or odd for its type");
     }
 };
 
@@ -92,6 +132,16 @@ json to_json(const vtd::device_scope_list& scopes) {
 bool is_known(vtd::remapping_structure_type type) {
     return static_cast<unsigned>(type) <=
            static_cast<unsigned>(vtd::remapping_structure_type::sidp);
+}
+
+std::string extent_text(const vtd::rmrr& region, const painter& paint) {
+    const auto memory = region.region();
+    if (memory) {
+        return size_text(memory->size());
+    }
+    return paint.bad(memory.error().code == pt::errc::misaligned ? "not whole pages"
+                     : region.limit < region.base                ? "ends before it begins"
+                                                                 : "everything");
 }
 
 void write_scopes(std::string& out, const vtd::device_scope_list& scopes, const painter& paint) {
@@ -204,9 +254,7 @@ std::string dmar_text(const std::string& file, const painter& paint) {
             const auto region = vtd::rmrr::decode(structure.bytes);
             title("reserved memory",
                   fmt::format("{:#x}-{:#x}, {}; segment {:04x}", region.base.raw, region.limit.raw,
-                              region.region() ? size_text(region.region()->size())
-                                              : paint.bad("ends before it begins"),
-                              region.segment));
+                              extent_text(region, paint), region.segment));
             write_scopes(out, region.scopes, paint);
             break;
         }

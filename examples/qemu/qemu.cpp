@@ -640,6 +640,11 @@ void qemu::intercept_interrupts(std::string_view path) {
     command("irq_intercept_in " + std::string{path});
 }
 
+void qemu::drive_interrupt(std::string_view path, unsigned line, bool high) {
+    command("set_irq_in " + std::string{path} + " unnamed-gpio-in " + std::to_string(line) +
+            (high ? " 1" : " 0"));
+}
+
 bool qemu::interrupt_level(unsigned line) {
     process& target = running("interrupt_level");
     // QEMU reports a change when it happens, also between two commands.

@@ -119,6 +119,9 @@ public:
     /// The level of an intercepted line. A line that was never reported is low.
     bool interrupt_level(unsigned line);
 
+    /// Sets the level of an input line of the device at this QOM path, as the wire would.
+    void drive_interrupt(std::string_view path, unsigned line, bool high);
+
     /// Runs the QMP command of that name and gives what it returns.
     nlohmann::json qmp(const std::string& name,
                        nlohmann::json arguments = nlohmann::json::object());

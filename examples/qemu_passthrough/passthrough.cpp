@@ -25,8 +25,8 @@
 #include "pt/pci/port_config_access.hpp"
 #include "pt/pci/virtual_function_view.hpp"
 #include "pt/vmx/io_bitmap.hpp"
-#include "pt/vtd/register_invalidator.hpp"
-#include "pt/vtd/root_table.hpp"
+#include "pt/vtd/domain_invalidator.hpp"
+#include "pt/vtd/translation.hpp"
 #include "pt/vtd/unit.hpp"
 
 #include <array>
@@ -231,7 +231,9 @@ std::vector<unsigned> host_requests(qemu& machine) {
 
 using ept_table = pt::paging::table<pt::ept::format, qemu_tables, qemu_publication>;
 using dma_table = pt::paging::table<pt::vtd::second_stage::format, qemu_tables, qemu_publication>;
-using remapping = pt::vtd::unit<qemu_mmio, steady_clock>;
+using remapping_policies =
+    pt::vtd::policies<qemu_mmio, steady_clock, qemu_tables, qemu_publication>;
+using remapping_driver = pt::vtd::unit<remapping_policies>;
 using nic_ring =
     pt::e1000e::tx_ring<guest_mmio<ept_table>, guest_ring_memory<ept_table>, qemu_order>;
 
@@ -596,13 +598,19 @@ private:
 
     void translate_dma() {
         story_.step("VT-d translates its DMA by tables of pt");
+        // The tables are copies that QEMU is sent (policies.hpp), which a queue cannot be.
         unit_.emplace_back(
-            got(remapping::attach(qemu_mmio{machine_, remapping_unit}, 4 * pt::KiB, steady_clock{}),
+            got(remapping_driver::take(
+                    {{}, qemu_tables{frames_}, qemu_publication{frames_}},
+                    qemu_mmio{machine_, remapping_unit},
+                    {.register_base = remapping_unit, .register_set_size = 4 * pt::KiB},
+                    {.invalidation = pt::vtd::invalidation_interface::registers}),
                 "the remapping unit"));
-        remapping& unit = unit_.front();
+        remapping_driver& unit = unit_.front();
         using capability = pt::vtd::capability;
         story_.tell("CAP {:#018x}, ECAP {:#018x}: {} domains, {} fault record(s), walks {}",
-                    unit.capabilities().raw, unit.extended_capabilities().raw, unit.domain_ids(),
+                    unit.capabilities().raw, unit.extended_capabilities().raw,
+                    pt::vtd::domain_id_count(unit.capabilities()),
                     unit.capabilities()[capability::fault_recording_registers] + 1,
                     unit.extended_capabilities()[pt::vtd::extended_capability::page_walk_coherency]
                         ? "snoop caches"
@@ -612,7 +620,7 @@ private:
         dma_.emplace_back(qemu_tables{frames_}, pt::vtd::second_stage::format{limits},
                           qemu_publication{frames_});
         dma_table& dma = dma_.front();
-        pt::vtd::register_invalidator iotlb{unit, domain_id};
+        pt::vtd::domain_invalidator iotlb{unit, domain_id};
         redeem(got(dma.map({pt::iova{guest_memory_at.raw}, guest_memory_size}, guest_really_at,
                            pt::vtd::second_stage::read_write),
                    "mapping the guest's memory for DMA"),
@@ -625,16 +633,10 @@ private:
         story_.check(!refused && refused.error().code == pt::errc::reserved_address,
                      "nothing can be mapped at iova 0xfee00000, where writes are interrupts");
 
-        roots_.emplace_back(got(
-            context_tables::create(qemu_tables{frames_}, qemu_publication{frames_}), "root table"));
-        got(unit.set_root_table(roots_.front().root()), "setting the root table");
-        got(roots_.front().attach(
-                nic_,
-                pt::vtd::context_entry::translated(got(dma.root(), "second-stage root"),
-                                                   dma.format(), domain_id),
-                unit),
+        got(unit.attach(nic_, pt::vtd::translation::second_stage(
+                                  got(dma.root(), "second-stage root"), dma.format(), domain_id)),
             "attaching the NIC");
-        got(unit.enable_translation(), "enabling translation");
+        got(unit.start(), "switching translation on");
         story_.check(unit.status()[pt::vtd::global_status::translation_enabled],
                      "GSTS is {:#010x}: translation is on", unit.status().raw);
         story_.tell(
@@ -672,7 +674,7 @@ private:
                      "each packet came back from the ring once, in order");
         const auto frames = read_capture(capture_);
         story_.check(frames == sent_, "{} frames are on the wire, byte for byte", frames.size());
-        const auto fault = unit_.front().take_fault();
+        const auto fault = unit_.front().faults().take();
         story_.check(!fault && fault.error().code == pt::errc::absent, "and no DMA fault");
     }
 
@@ -706,7 +708,7 @@ private:
 
         // And at memory that was the guest's until now: the unit has it cached.
         const pt::range<pt::iova> given_up{pt::iova{buffers_at.raw}, 4 * pt::KiB};
-        pt::vtd::register_invalidator iotlb{unit_.front(), domain_id};
+        pt::vtd::domain_invalidator iotlb{unit_.front(), domain_id};
         redeem(got(dma_.front().unmap(given_up), "unmapping a page"), iotlb, "unmapping a page");
         attack_at(given_up.first(), "a page that was unmapped under it");
 
@@ -726,7 +728,7 @@ private:
 
     void attack_at(pt::iova target, std::string_view what) {
         got(ring_.front().send({{target, 60}}, next_cookie_++), "sending from outside");
-        const pt::vtd::fault_record fault = got(unit_.front().take_fault(), "the fault record");
+        const pt::vtd::fault_record fault = got(unit_.front().faults().take(), "the fault record");
         story_.check(fault.source == nic_ && fault.page == target &&
                          fault.type == pt::vtd::fault_record::request::read &&
                          fault.reason == pt::vtd::fault_reason::read_not_permitted,
@@ -813,9 +815,9 @@ private:
 
     void give_back() {
         story_.step("The guest goes away and leaves nothing behind");
-        remapping& unit = unit_.front();
+        remapping_driver& unit = unit_.front();
         got(ring_.front().stop(), "stopping the ring");
-        got(roots_.front().detach(nic_, unit), "detaching the NIC");
+        got(unit.detach(nic_), "detaching the NIC");
         // Detached is blocked, not free: without an entry the unit refuses every request.
         nic_ring stray{guest_registers(), guest_ring_memory<ept_table>{{machine_, ept_}, ring_at},
                        qemu_order{},      pt::iova{ring_at.raw},
@@ -823,7 +825,7 @@ private:
         got(stray.start(), "starting the ring");
         // From a page that the unit had cached a moment ago: forgotten means forgotten.
         got(stray.send({{pt::iova{ring_at.raw}, 60}}, 0), "sending");
-        const auto fault = got(unit.take_fault(), "the fault record");
+        const auto fault = got(unit.faults().take(), "the fault record");
         story_.check(fault.source == nic_ &&
                          fault.reason == pt::vtd::fault_reason::context_entry_not_present,
                      "the detached NIC is blocked: {}", pt::vtd::name(fault.reason));
@@ -837,15 +839,15 @@ private:
                          bitmap_.exits(ports_.first(), pt::width::byte),
                      "its view is closed: no port, no register, no bus mastering is left");
 
-        pt::vtd::register_invalidator iotlb{unit, domain_id};
+        pt::vtd::domain_invalidator iotlb{unit, domain_id};
         no_processor invept;
         redeem(got(dma_.front().unmap({pt::iova{guest_memory_at.raw}, guest_memory_size}),
                    "unmapping the guest's memory for DMA"),
                iotlb, "unmapping the guest's memory for DMA");
         redeem(dma_.front().retire(), iotlb, "giving the domain's tables back");
         redeem(ept_.retire(), invept, "giving the guest's EPT back");
-        got(unit.disable_translation(), "disabling translation");
-        got(roots_.front().retire(unit), "giving the context tables back");
+        got(unit.stop(), "switching translation off");
+        got(unit.retire(), "giving the context tables back");
         story_.check(frames_.in_use() == 0, "all {} table frames are free again", table_count);
         machine_.stop();
     }
@@ -853,8 +855,8 @@ private:
     /// The story broke off, and the machine ends with it: nobody walks the tables any more. What is
     /// still owed is forgotten, so that the message about what broke is not lost in a contract.
     void give_up() {
-        for (context_tables& roots : roots_) {
-            roots.leak();
+        for (remapping_driver& unit : unit_) {
+            unit.leak();
         }
         for (dma_table& dma : dma_) {
             dma.retire().leak();
@@ -914,8 +916,6 @@ private:
         });
     }
 
-    using context_tables = pt::vtd::root_table<qemu_tables, qemu_publication>;
-
     story story_;
     std::filesystem::path capture_;
     qemu machine_;
@@ -938,9 +938,8 @@ private:
     // Made in their steps, and at most once: a deque leaves them where they are.
     std::deque<nic_view> view_;
     std::array<pt::pci::msi_x_vector, 5> vectors_{};
-    std::deque<remapping> unit_;
+    std::deque<remapping_driver> unit_;
     std::deque<dma_table> dma_;
-    std::deque<context_tables> roots_;
     std::deque<nic_ring> ring_;
 
     std::array<pt::e1000e::tx_slot, ring_size> slots_{};

@@ -4,16 +4,16 @@
 // The unit must walk as many levels as the tables have; any other number gives a guest the host.
 #include "pt/core/archetype.hpp"
 #include "pt/paging/table.hpp"
-#include "pt/vtd/tables.hpp"
+#include "pt/vtd/translation.hpp"
 
 using namespace pt;
 
 using domain = paging::table<vtd::second_stage::format, archetype::table_memory>;
 
-vtd::context_entry entry_for(domain& guest, hpa root) {
+vtd::translation way_of(domain& guest, hpa root) {
 #ifdef PT_FAIL
-    return vtd::context_entry::translated(root, 4, 7);
+    return vtd::translation::second_stage(root, 4, 7);
 #else
-    return vtd::context_entry::translated(root, guest.format(), 7);
+    return vtd::translation::second_stage(root, guest.format(), 7);
 #endif
 }

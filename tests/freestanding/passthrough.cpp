@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // What a VMM writes to pass a NIC through (docs/path.md), as its kernel is compiled: with the real
-// policies of such a kernel, every template instantiated, and no library to link with. It is compiled
+// policies of such a kernel, and no library to link with. It is compiled
 // and its object looked into; the demo runs the same steps on QEMU.
 
 #include "pt/pt.hpp"
@@ -118,11 +118,14 @@ struct locked_frames {
 using frames = pt::offset_memory<locked_frames>;
 using ept_table =
     pt::paging::table<pt::ept::format, frames, pt::paging::coherent_publication, spin_lock>;
-using dma_table = pt::paging::table<pt::vtd::second_stage::format, frames,
-                                    pt::paging::clflush_publication, spin_lock>;
-using remapping_unit = pt::vtd::unit<mapped_registers, tsc_clock>;
-using context_tables = pt::vtd::root_table<frames>;
 using host_config = pt::pci::port_config_access<cpu_ports>;
+using vtd_policies =
+    pt::vtd::policies<mapped_registers, tsc_clock, frames, pt::paging::clflush_publication,
+                      pt::cmpxchg16b_store, spin_lock>;
+using remapping_unit = pt::vtd::unit<vtd_policies>;
+using remapping = pt::vtd::remapping<vtd_policies, pt::pci::config_bus_numbers<host_config>>;
+using dma_domain = pt::vtd::domain<remapping, spin_lock>;
+using attachment = remapping::attachment_type;
 using nic_ring = pt::e1000e::tx_ring<mapped_registers, ring_memory, strongly_ordered>;
 
 alignas(4096) std::uint64_t bitmap_a[512];
@@ -139,10 +142,7 @@ struct guest {
     ept_table& ept;
     pt::paging::flush_batch<pt::ept::format, frames> ept_owed;
     invept processors;
-    dma_table& dma;
-    pt::paging::flush_batch<pt::vtd::second_stage::format, frames> dma_owed;
-    pt::vtd::register_invalidator<remapping_unit, spin_lock> iotlb;
-    std::uint16_t domain_id;
+    dma_domain& dma;
     pt::vmx::shared_io_bitmap& ports;
     pt::lapic::local_apic& apic;
     guest_state vcpu;
@@ -151,7 +151,7 @@ struct guest {
 
 pt::result<void> settle(guest& of) {
     const auto seen_by_guest = of.ept_owed.redeem(of.processors);
-    const auto seen_by_device = of.dma_owed.redeem(of.iotlb);
+    const auto seen_by_device = of.dma.flush();
     return seen_by_guest ? seen_by_device : seen_by_guest;
 }
 
@@ -177,13 +177,10 @@ pt::result<void> map_memory(guest& to) {
     if (const auto kept = owe(to.ept_owed, *std::move(seen_by_guest), to.processors); !kept) {
         return kept;
     }
-    auto seen_by_device = to.dma.map({pt::iova{to.memory.first().raw}, to.memory.size()},
-                                     to.memory_at, pt::vtd::second_stage::read_write);
-    if (!seen_by_device) {
-        return seen_by_device.error();
-    }
-    if (const auto kept = owe(to.dma_owed, *std::move(seen_by_device), to.iotlb); !kept) {
-        return kept;
+    if (const auto seen_by_device = to.dma.map({pt::iova{to.memory.first().raw}, to.memory.size()},
+                                               to.memory_at, pt::vtd::second_stage::read_write);
+        !seen_by_device) {
+        return seen_by_device;
     }
     return settle(to);
 }
@@ -341,10 +338,9 @@ using nic_view =
     pt::pci::virtual_function_view<host_config, nic_events, nic_route, nic_memory, spin_lock>;
 
 /// Blocks the function, and takes its ports, registers and interrupts from the guest.
-pt::result<void> take_away(pt::pci::function_address nic, nic_view& view, guest& from,
-                           remapping_unit& unit, context_tables& roots) {
-    const auto blocked = roots.detach(nic, unit);
-    if (!blocked && blocked.error().code != pt::errc::not_mapped) {
+pt::result<void> take_away(attachment& nic, nic_view& view, guest& from, remapping& vtd) {
+    if (const auto blocked = vtd.quarantine(nic);
+        !blocked && blocked.error().code != pt::errc::already_mapped) {
         return blocked;
     }
     view.close();
@@ -352,24 +348,40 @@ pt::result<void> take_away(pt::pci::function_address nic, nic_view& view, guest&
 }
 
 /// All of the function, or an error and nothing.
-pt::result<void> give(pt::pci::function_address nic, nic_view& view,
-                      pt::pci::msi_x_vector (&vectors)[5], guest& to, remapping_unit& unit,
-                      context_tables& roots) {
-    const auto root = to.dma.root();
-    if (!root) {
-        return root.error();
-    }
-    if (const auto shown = view.open(pt::pci::size_bars(host_config{cpu_ports{}}, nic), vectors, 5);
+pt::result<void> give(attachment& nic, nic_view& view, pt::pci::msi_x_vector (&vectors)[5],
+                      guest& to, remapping& vtd) {
+    if (const auto shown = view.open(
+            pt::pci::size_bars(host_config{cpu_ports{}}, nic.who().function()), vectors, 5);
         !shown) {
         return shown;
     }
-    const auto attached = roots.attach(
-        nic, pt::vtd::context_entry::translated(*root, to.dma.format(), to.domain_id), unit);
+    const auto attached = to.dma.attach(nic);
     if (!attached) {
-        const auto undone = take_away(nic, view, to, unit, roots);
+        const auto undone = take_away(nic, view, to, vtd);
         return undone ? attached : undone;
     }
     return {};
+}
+
+/// The function's one interrupt, to the host's processor 0, through an entry that only its requests may
+/// use: what to write into its MSI capability.
+pt::result<pt::vtd::interrupt_message> open_interrupt(const attachment& nic, remapping& vtd,
+                                                      std::uint8_t host_vector) {
+    return vtd.with_unit_of(
+        nic.who(), [&](remapping_unit& unit) -> pt::result<pt::vtd::interrupt_message> {
+            const auto entry = unit.interrupts().allocate();
+            if (!entry) {
+                return entry.error();
+            }
+            const auto set = unit.interrupts().set(
+                entry->first, pt::vtd::interrupt_target{.vector = host_vector, .destination_id = 0},
+                pt::vtd::interrupt_requester::exactly(nic.who().function().source_id()), unit);
+            if (!set) {
+                const auto released = unit.interrupts().release(*entry, unit);
+                return released ? set.error() : released.error();
+            }
+            return pt::vtd::remappable_message(entry->first);
+        });
 }
 
 /// An EPT violation in a page that is trapped; false: not a load or store of the NIC's.
@@ -394,30 +406,32 @@ bool on_ept_violation(nic_view& view, pt::gpa at, bool store, pt::mmio_width siz
 pt::result<void> tear_down(guest& of) {
     // There is always room for everything.
     const auto processors = of.ept_owed.add(of.ept.retire());
-    const auto devices = of.dma_owed.add(of.dma.retire());
-    return processors && devices ? settle(of) : processors;
+    const auto devices = of.dma.retire();
+    return processors && devices ? settle(of) : devices;
 }
 
-pt::result<remapping_unit> bring_up(mapped_registers registers, context_tables& roots) {
-    auto unit = remapping_unit::attach(registers, 4 * pt::KiB, tsc_clock{});
-    if (!unit) {
-        return unit.error();
-    }
-    if (const auto set = unit->set_root_table(roots.root()); !set) {
-        return set.error();
-    }
-    if (const auto on = unit->enable_translation(); !on) {
-        return on.error();
-    }
-    return *std::move(unit);
+/// One unit of the DMAR table, in the memory that the kernel has for it.
+pt::result<remapping_unit> take_unit(const vtd_policies& given, mapped_registers registers,
+                                     const pt::vtd::drhd& place) {
+    return remapping_unit::take(given, registers, place, {.apics = pt::vtd::apic_mode::x2apic});
 }
 
-unsigned report_faults(remapping_unit& unit) {
-    unsigned seen = 0;
-    while (seen < 16 && unit.take_fault()) {
-        ++seen;
-    }
-    return seen;
+/// Everything that a device does by itself goes through tables of pt after this.
+pt::result<void> protect(remapping& vtd, remapping_unit& only) {
+    return vtd.add(only)
+        .and_then([&] { return vtd.start(); })
+        .and_then([&] { return vtd.start_interrupt_remapping(); })
+        .and_then([&] {
+            return only.send_events(pt::vtd::unit_event::fault,
+                                    pt::vtd::interrupt_message::extended(0x40, 0));
+        });
+}
+
+/// Whether to look again later.
+bool report_faults(remapping& vtd, unsigned& seen) {
+    return vtd
+        .handle_faults(16, [&](const pt::vtd::fault_record&, pt::vtd::fault_verdict) { ++seen; })
+        .more;
 }
 
 /// What the guest finds behind 0xCF8 and 0xCFC: its functions where it believes them to be.

@@ -25,10 +25,10 @@
 #include "pt/pci/bar.hpp"
 #include "pt/pci/header.hpp"
 #include "pt/pci/port_config_access.hpp"
+#include "pt/vtd/domain_invalidator.hpp"
 #include "pt/vtd/fault.hpp"
-#include "pt/vtd/register_invalidator.hpp"
-#include "pt/vtd/root_table.hpp"
 #include "pt/vtd/second_stage_limits.hpp"
+#include "pt/vtd/translation.hpp"
 #include "pt/vtd/unit.hpp"
 
 #include <algorithm>
@@ -357,8 +357,8 @@ std::string blocked_write(iova at) { return blocked("edu", "writes", at, "write 
 
 using dma_table = pt::paging::table<second_stage::format, qemu_tables, qemu_publication>;
 using ticket = dma_table::ticket;
-using context_tables = pt::vtd::root_table<qemu_tables, qemu_publication>;
-using remapping = pt::vtd::unit<qemu_mmio, steady_clock>;
+using remapping =
+    pt::vtd::unit<pt::vtd::policies<qemu_mmio, steady_clock, qemu_tables, qemu_publication>>;
 
 /// What an operation owes. A test that fails meanwhile gives it up.
 class owed {
@@ -382,8 +382,10 @@ public:
         : machine_{options(of, scratch_.capture())},
           capture_{scratch_.capture(), std::ios::binary},
           frames_{machine_},
-          unit_{got(remapping::attach(qemu_mmio{machine_, remapping_unit}, 4 * KiB, {}))},
-          roots_{got(context_tables::create({&frames_}, {&frames_}))},
+          unit_{
+              got(remapping::take({{}, {&frames_}, {&frames_}}, qemu_mmio{machine_, remapping_unit},
+                                  {.register_base = remapping_unit, .register_set_size = 4 * KiB},
+                                  {.invalidation = pt::vtd::invalidation_interface::registers}))},
           tables{{&frames_},
                  second_stage::format{got(second_stage::limits_of(
                      unit_.capabilities(), unit_.extended_capabilities(), of.levels, of.aw_bits))},
@@ -411,8 +413,8 @@ public:
     }
     [[nodiscard]] auto tables_in_use() const { return frames_.in_use(); }
     remapping& unit() { return unit_; }
-    pt::vtd::register_invalidator<remapping> iotlb() {
-        return pt::vtd::register_invalidator{unit_, domain_id};
+    pt::vtd::domain_invalidator<remapping> iotlb() {
+        return pt::vtd::domain_invalidator{unit_, domain_id};
     }
 
     template <class Owed>
@@ -512,7 +514,7 @@ public:
     std::string fault() {
         std::string oldest = "none";
         for (unsigned i = 0; i < 16; ++i) {
-            const auto fault = unit_.take_fault();
+            const auto fault = unit_.faults().take();
             if (!fault) {
                 break;
             }
@@ -527,14 +529,14 @@ public:
                                  fault->page, pt::vtd::name(fault->reason));
             }
         }
-        unit_.take_fault_overflow();
+        unit_.faults().take_overflow();
         return oldest;
     }
 
-    void detach_edu() { got(roots_.detach(edu_function, unit_)); }
+    void detach_edu() { got(unit_.detach(edu_function)); }
     void detach_nic() {
         got(ring_.stop());
-        got(roots_.detach(nic_function, unit_));
+        got(unit_.detach(nic_function));
     }
 
 private:
@@ -545,18 +547,17 @@ private:
         place_registers(edu_function, edu_registers);
         redeem(tables.map({window_iova, page}, window_at, read_write));
         redeem(tables.map_pages({ring_iova, 2 * page}, ring_at, read_write));
-        got(unit_.set_root_table(roots_.root()));
-        const auto entry =
-            pt::vtd::context_entry::translated(got(tables.root()), tables.format(), domain_id);
-        got(roots_.attach(nic_function, entry, unit_));
-        got(roots_.attach(edu_function, entry, unit_));
-        got(unit_.enable_translation());
+        const auto through =
+            pt::vtd::translation::second_stage(got(tables.root()), tables.format(), domain_id);
+        got(unit_.attach(nic_function, through));
+        got(unit_.attach(edu_function, through));
+        got(unit_.start());
         got(ring_.start());
     }
     /// QEMU and its memory end with this.
     void give_up() {
         tables.retire().leak();
-        roots_.leak();
+        unit_.leak();
     }
 
     void place_registers(pt::pci::function_address function, hpa at) {
@@ -575,7 +576,6 @@ private:
     std::ifstream capture_;
     table_frames frames_;
     remapping unit_;
-    context_tables roots_;
 
 public:
     dma_table tables;
@@ -1187,7 +1187,7 @@ namespace {
 
 /// The unit's invalidator, and what it was told.
 struct heard {
-    pt::vtd::register_invalidator<remapping> hardware;
+    pt::vtd::domain_invalidator<remapping> hardware;
     std::vector<pages> told{};
 
     pt::result<void> invalidate(const pt::paging::stale_set<iova>& stale) {

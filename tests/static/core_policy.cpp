@@ -397,6 +397,39 @@ static_assert(!barrier<no_release> && !barrier<no_acquire> && !barrier<release_w
               !barrier<acquire_with_result>);
 } // namespace of_barrier
 
+// wide_store
+namespace of_wide_store {
+using least = archetype::wide_store;
+static_assert(pt::wide_store<least> && pt::wide_store<derived<least>> &&
+              pt::wide_store<with_state<least>>);
+static_assert(!pt::wide_store<not_copied<least>> && !pt::wide_store<only_moved<least>>);
+
+struct no_store : least {
+    void store(u64*, u64, u64) = delete;
+};
+struct store_answers : least {
+    constexpr bool store(u64*, u64, u64) { return true; }
+};
+struct store_halves : least {
+    constexpr void store(u64*, u64) {}
+};
+struct without_atomic {
+    constexpr void store(u64*, u64, u64) {}
+};
+struct atomic_changes {
+    bool atomic = true; // known to the compiler, or of no use
+    constexpr void store(u64*, u64, u64) {}
+};
+struct atomic_counts {
+    static constexpr int atomic = 16;
+    constexpr void store(u64*, u64, u64) {}
+};
+static_assert(!pt::wide_store<no_store> && !pt::wide_store<store_answers> &&
+              !pt::wide_store<store_halves>);
+static_assert(!pt::wide_store<without_atomic> && !pt::wide_store<atomic_changes> &&
+              !pt::wide_store<atomic_counts>);
+} // namespace of_wide_store
+
 // clock
 namespace of_clock {
 using least = archetype::clock;

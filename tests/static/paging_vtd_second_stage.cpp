@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 // VT-d second stage in numbers: by hand from the manual's tables.
 #include "pt/paging/vtd_second_stage.hpp"
+#include "pt/vtd/registers.hpp"
 #include "pt/vtd/tables.hpp"
+#include "pt/vtd/translation.hpp"
 
 #include <cstdint>
 
@@ -179,9 +181,19 @@ static_assert(common(some, some).snoop_control && common(some, some).transient_m
 static_assert(common({.accessed_dirty = true}, {.accessed_dirty = true}).accessed_dirty);
 
 // A context entry says the number of levels in bits 66:64 as 1, 2 or 3 (rule 17).
-static_assert(pt::vtd::context_entry::translated(hpa{0x1000}, three, 7).high.raw == 0x701);
-static_assert(pt::vtd::context_entry::translated(hpa{0x1000}, four, 7).high.raw == 0x702);
-static_assert(pt::vtd::context_entry::translated(hpa{0x1000}, five, 7).high.raw == 0x703);
-static_assert(pt::vtd::context_entry::translated(hpa{0x1000}, five, 7).low.raw == 0x1001);
+constexpr pt::vtd::context_entry entry_for(const format& walked) {
+    using pt::vtd::capability;
+    return pt::vtd::context_entry_for(
+               capability::reported(capability::supported_address_widths(0b1110),
+                                    capability::number_of_domains(2)),
+               pt::vtd::extended_capability{},
+               pt::vtd::translation::second_stage(hpa{0x1000}, walked, 7))
+        .value();
+}
+static_assert(entry_for(three).high.raw == 0x701);
+static_assert(entry_for(four).high.raw == 0x702);
+constexpr format five_in_legacy_mode{{.levels = 5, .input_width = 57, .output_width = 52}};
+static_assert(entry_for(five_in_legacy_mode).high.raw == 0x703);
+static_assert(entry_for(five_in_legacy_mode).low.raw == 0x1001);
 
 } // namespace

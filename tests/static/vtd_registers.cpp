@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Layouts against the tables of the VT-d specification, written down here a second time as plain
 // masks, and against values that real units report.
+#include "pt/vtd/event.hpp"
 #include "pt/vtd/registers.hpp"
 #include "pt/vtd/tables.hpp"
 
@@ -25,6 +26,28 @@ static_assert(version::offset == 0x00 && capability::offset == 0x08 &&
               extended_capability::offset == 0x10 && global_command::offset == 0x18 &&
               global_status::offset == 0x1C && root_table_address::offset == 0x20 &&
               context_command::offset == 0x28 && fault_status::offset == 0x34);
+static_assert(advanced_fault_log::offset == 0x58 && protected_memory_enable::offset == 0x64 &&
+              protected_low_memory_base::offset == 0x68 &&
+              protected_low_memory_limit::offset == 0x6C &&
+              protected_high_memory_base::offset == 0x70 &&
+              protected_high_memory_limit::offset == 0x78 &&
+              invalidation_queue_head::offset == 0x80 && invalidation_queue_tail::offset == 0x88 &&
+              invalidation_queue_address::offset == 0x90 &&
+              invalidation_completion_status::offset == 0x9C &&
+              invalidation_queue_error_record::offset == 0xB0 &&
+              interrupt_remapping_table_address::offset == 0xB8 &&
+              page_request_queue_head::offset == 0xC0 && page_request_queue_tail::offset == 0xC8 &&
+              page_request_queue_address::offset == 0xD0 && page_request_status::offset == 0xDC);
+static_assert(sizeof(advanced_fault_log) == 8 && sizeof(protected_memory_enable) == 4 &&
+              sizeof(protected_low_memory_base) == 4 && sizeof(protected_low_memory_limit) == 4 &&
+              sizeof(protected_high_memory_base) == 8 && sizeof(protected_high_memory_limit) == 8 &&
+              sizeof(invalidation_queue_head) == 8 && sizeof(invalidation_queue_tail) == 8 &&
+              sizeof(invalidation_queue_address) == 8 &&
+              sizeof(invalidation_completion_status) == 4 &&
+              sizeof(invalidation_queue_error_record) == 8 &&
+              sizeof(interrupt_remapping_table_address) == 8 &&
+              sizeof(page_request_queue_head) == 8 && sizeof(page_request_queue_tail) == 8 &&
+              sizeof(page_request_queue_address) == 8 && sizeof(page_request_status) == 4);
 static_assert(sizeof(version) == 4 && sizeof(capability) == 8 && sizeof(extended_capability) == 8 &&
               sizeof(global_command) == 4 && sizeof(global_status) == 4 &&
               sizeof(root_table_address) == 8 && sizeof(context_command) == 8 &&
@@ -53,6 +76,11 @@ static_assert(mask<cap>(cap::protected_high_memory) == 0x40);
 static_assert(mask<cap>(cap::protected_low_memory) == 0x20);
 static_assert(mask<cap>(cap::required_write_buffer_flushing) == 0x10);
 static_assert(mask<cap>(cap::number_of_domains) == 0x07);
+static_assert(mask<cap>(cap::enhanced_command) == 0x2000'0000'0000'0000);
+static_assert(mask<cap>(cap::first_stage_5_level_paging) == 0x1000'0000'0000'0000);
+static_assert(mask<cap>(cap::posted_interrupts) == 0x0800'0000'0000'0000);
+static_assert(mask<cap>(cap::first_stage_1g) == 0x0100'0000'0000'0000);
+static_assert(mask<cap>(cap::advanced_fault_logging) == 0x08);
 
 // QEMU 7.2, -device intel-iommu with interrupt remapping
 constexpr cap qemu_cap{0x00d2'008c'222f'0606};
@@ -91,6 +119,36 @@ static_assert(mask<ecap>(ecap::interrupt_remapping) == 0x08);
 static_assert(mask<ecap>(ecap::device_tlb) == 0x04);
 static_assert(mask<ecap>(ecap::queued_invalidation) == 0x02);
 static_assert(mask<ecap>(ecap::page_walk_coherency) == 0x01);
+static_assert(mask<ecap>(ecap::interrupt_remapping_required) == 0x4000'0000'0000'0000);
+static_assert(mask<ecap>(ecap::extended_interrupt_mode_required) == 0x2000'0000'0000'0000);
+static_assert(mask<ecap>(ecap::rdt_configuration) == 0x1000'0000'0000'0000);
+static_assert(mask<ecap>(ecap::host_permission_1g) == 0x0800'0000'0000'0000);
+static_assert(mask<ecap>(ecap::stop_marker) == 0x0400'0000'0000'0000);
+static_assert(mask<ecap>(ecap::second_stage_io_read_write) == 0x0200'0000'0000'0000);
+static_assert(mask<ecap>(ecap::pasid_in_translated_request) == 0x0100'0000'0000'0000);
+static_assert(mask<ecap>(ecap::host_permission_table) == 0x0080'0000'0000'0000);
+static_assert(mask<ecap>(ecap::rid_priv) == 0x0020'0000'0000'0000);
+static_assert(mask<ecap>(ecap::abort_dma_mode) == 0x0010'0000'0000'0000);
+static_assert(mask<ecap>(ecap::performance_monitoring) == 0x0008'0000'0000'0000);
+static_assert(mask<ecap>(ecap::tdx_connect) == 0x0004'0000'0000'0000);
+static_assert(mask<ecap>(ecap::rid_pasid) == 0x0002'0000'0000'0000);
+static_assert(mask<ecap>(ecap::scalable_mode_page_walk_coherency) == 0x0001'0000'0000'0000);
+static_assert(mask<ecap>(ecap::first_stage_translation) == 0x0000'8000'0000'0000);
+static_assert(mask<ecap>(ecap::second_stage_translation) == 0x0000'4000'0000'0000);
+static_assert(mask<ecap>(ecap::second_stage_accessed_dirty) == 0x0000'2000'0000'0000);
+static_assert(mask<ecap>(ecap::virtual_command) == 0x0000'1000'0000'0000);
+static_assert(mask<ecap>(ecap::page_request_drain) == 0x0000'0400'0000'0000);
+static_assert(mask<ecap>(ecap::device_tlb_invalidation_throttle) == 0x0000'0200'0000'0000);
+static_assert(mask<ecap>(ecap::pasid) == 0x0000'0100'0000'0000);
+static_assert(mask<ecap>(ecap::extended_accessed_flag) == 0x0000'0004'0000'0000);
+static_assert(mask<ecap>(ecap::no_write_flag) == 0x0000'0002'0000'0000);
+static_assert(mask<ecap>(ecap::supervisor_request) == 0x0000'0000'8000'0000);
+static_assert(mask<ecap>(ecap::execute_request) == 0x0000'0000'4000'0000);
+static_assert(mask<ecap>(ecap::page_request) == 0x0000'0000'2000'0000);
+static_assert(mask<ecap>(ecap::nested_translation) == 0x0000'0000'0400'0000);
+static_assert(mask<ecap>(ecap::memory_type) == 0x0000'0000'0200'0000);
+static_assert(mask<ecap>(ecap::pasid_size) == 0x0000'00F8'0000'0000);
+static_assert(mask<ecap>(ecap::maximum_handle_mask) == 0x00F0'0000);
 
 constexpr ecap qemu_ecap{0x0000'0000'00f0'0f4a};
 static_assert(qemu_ecap[ecap::iotlb_offset] * 16 == 0xF0);
@@ -99,6 +157,34 @@ static_assert(qemu_ecap[ecap::queued_invalidation] && qemu_ecap[ecap::interrupt_
 static_assert(!qemu_ecap[ecap::page_walk_coherency] && !qemu_ecap[ecap::device_tlb] &&
               !qemu_ecap[ecap::snoop_control] && !qemu_ecap[ecap::scalable_mode] &&
               !qemu_ecap[ecap::extended_interrupt_mode]);
+static_assert(qemu_ecap[ecap::maximum_handle_mask] == 15);
+
+// The graphics unit of an Intel Core processor of the second generation, and the unit of the other
+// devices of the seventh, as their datasheets list the reset values.
+constexpr ecap core2_ecap{0x0000'0000'00F0'101A};
+static_assert(core2_ecap[ecap::maximum_handle_mask] == 15 && core2_ecap[ecap::iotlb_offset] == 16 &&
+              core2_ecap[ecap::extended_interrupt_mode] && core2_ecap[ecap::interrupt_remapping] &&
+              core2_ecap[ecap::queued_invalidation] && !core2_ecap[ecap::device_tlb] &&
+              !core2_ecap[ecap::pass_through] && !core2_ecap[ecap::page_walk_coherency]);
+constexpr ecap core7_ecap{0x0000'0000'00F0'50DA};
+static_assert(core7_ecap[ecap::iotlb_offset] * 16 == 0x500 && core7_ecap[ecap::snoop_control] &&
+              core7_ecap[ecap::pass_through] && core7_ecap[ecap::extended_interrupt_mode] &&
+              !core7_ecap[ecap::pasid] && !core7_ecap[ecap::page_request]);
+constexpr cap core3_cap{0x00C9'0080'2066'0262};
+static_assert(core3_cap[cap::maximum_address_mask] == 9 && core3_cap[cap::drain_reads] &&
+              core3_cap[cap::fault_recording_offset] * 16 == 0x200 &&
+              core3_cap[cap::maximum_guest_address_width] == 38 &&
+              core3_cap[cap::supported_address_widths] == 0b10 &&
+              core3_cap[cap::protected_high_memory] && core3_cap[cap::protected_low_memory] &&
+              core3_cap[cap::number_of_domains] == 2 && !core3_cap[cap::second_stage_2m] &&
+              core3_cap[cap::page_selective_invalidation] && core3_cap[cap::zero_length_read]);
+
+// A unit in scalable mode that has all stages: SMTS, FSTS, SSTS, NEST, PASIDs of 20 bits, SRS.
+constexpr ecap scalable_ecap{
+    ecap::reported(ecap::scalable_mode(true), ecap::first_stage_translation(true),
+                   ecap::second_stage_translation(true), ecap::nested_translation(true),
+                   ecap::pasid(true), ecap::pasid_size(19), ecap::supervisor_request(true))};
+static_assert(scalable_ecap.raw == 0x0000'C998'8400'0000);
 
 // GCMD and GSTS
 using gcmd = global_command;
@@ -128,6 +214,7 @@ using rta = root_table_address;
 static_assert(rta{rta::table(hpa{0x7F'FFFF'F000})}.raw == 0x7F'FFFF'F000);
 static_assert(rta{rta::translation_table_mode(rta::mode::abort_dma)}.raw == 0xC00);
 static_assert(rta{rta::translation_table_mode(rta::mode::scalable)}.raw == 0x400);
+static_assert(rta{rta::second_stage_io_read_write_enable(true)}.raw == 0x80);
 
 // CCMD, IOTLB, IVA
 using ccmd = context_command;
@@ -169,6 +256,8 @@ static_assert((fsts{0xFFFF}.write_back().raw & 0xFD) == 0); // writing it back c
 // FRCD
 using high = fault_record_high;
 static_assert(mask<fault_record_low>(fault_record_low::address) == 0xFFFF'FFFF'FFFF'F000);
+static_assert(mask<interrupt_fault_record_low>(interrupt_fault_record_low::interrupt_index) ==
+              0xFFFF'0000'0000'0000);
 static_assert(mask<high>(high::fault) == 0x8000'0000'0000'0000);
 static_assert(mask<high>(high::type_1) == 0x4000'0000'0000'0000);
 static_assert(mask<high>(high::address_type) == 0x3000'0000'0000'0000);
@@ -180,15 +269,100 @@ static_assert(mask<high>(high::privileged) == 0x2000'0000);
 static_assert(mask<high>(high::type_2) == 0x1000'0000);
 static_assert(mask<high>(high::source_id) == 0xFFFF);
 
+// AFLOG, PMEN and its regions
+using aflog = advanced_fault_log;
+static_assert(aflog{aflog::log(hpa{0x7F'FFFF'F000}), aflog::size(7)}.raw == 0x7F'FFFF'FE00);
+using pmen = protected_memory_enable;
+static_assert(pmen{pmen::enable(true)}.raw == 0x8000'0000);
+static_assert(mask<pmen>(pmen::enabled) == 1 && !decltype(pmen::enabled)::writable);
+static_assert(protected_low_memory_base{0xFFE0'0000}[protected_low_memory_base::base] ==
+              hpa{0xFFE0'0000});
+static_assert(protected_low_memory_limit{0x001F'FFFF}[protected_low_memory_limit::limit] ==
+              hpa{0x1F'FFFF});
+static_assert(protected_high_memory_base{0x12'0000'0000}[protected_high_memory_base::base] ==
+              hpa{0x12'0000'0000});
+static_assert(protected_high_memory_limit{0x12'3FFF'FFFF}[protected_high_memory_limit::limit] ==
+              hpa{0x12'3FFF'FFFF});
+
+// IQH, IQT, IQA: bytes, whatever a descriptor's size is
+using iqh = invalidation_queue_head;
+using iqt = invalidation_queue_tail;
+using iqa = invalidation_queue_address;
+static_assert(mask<iqh>(iqh::head) == 0x7'FFF0 && !decltype(iqh::head)::writable);
+static_assert(mask<iqt>(iqt::tail) == 0x7'FFF0);
+static_assert(iqh{~std::uint64_t{0}}[iqh::head] == queue_offset{0x7'FFF0});
+static_assert(iqt{iqt::tail(queue_offset{16 * 3})}.raw == 0x30); // the fourth of 128 bits
+static_assert(iqt{iqt::tail(queue_offset{32 * 3})}.raw == 0x60); // and of 256
+static_assert(iqa{iqa::queue(hpa{0x1234'5000}), iqa::size(7)}.raw == 0x1234'5007);
+static_assert(iqa{iqa::descriptor_width(iqa::width::descriptor_256)}.raw == 0x800);
+static_assert(mask<iqa>(iqa::queue) == 0xFFFF'FFFF'FFFF'F000 && mask<iqa>(iqa::size) == 7);
+
+// ICS, IQERCD
+using ics = invalidation_completion_status;
+static_assert(ics{ics::wait_completed(true)}.raw == 1 && ics{1}.write_back().raw == 0);
+using iqercd = invalidation_queue_error_record;
+constexpr iqercd errors{0xAAAA'BBBB'0000'0006};
+static_assert(errors[iqercd::completion_source_id] == 0xAAAA &&
+              errors[iqercd::time_out_source_id] == 0xBBBB &&
+              errors[iqercd::queue_error] == invalidation_queue_error::tail_misaligned);
+static_assert(mask<iqercd>(iqercd::queue_error) == 0xF);
+static_assert(static_cast<unsigned>(invalidation_queue_error::not_available) == 0 &&
+              static_cast<unsigned>(invalidation_queue_error::tail_invalid) == 1 &&
+              static_cast<unsigned>(invalidation_queue_error::fetch_failed) == 2 &&
+              static_cast<unsigned>(invalidation_queue_error::descriptor_type_invalid) == 3 &&
+              static_cast<unsigned>(invalidation_queue_error::descriptor_reserved_bits) == 4 &&
+              static_cast<unsigned>(invalidation_queue_error::descriptor_width_invalid) == 5 &&
+              static_cast<unsigned>(invalidation_queue_error::table_mode_invalid) == 7);
+
+// IRTA
+using irta = interrupt_remapping_table_address;
+static_assert(irta{irta::table(hpa{0x7'6543'2000}), irta::extended_interrupt_mode_enable(true),
+                   irta::size(15)}
+                  .raw == 0x7'6543'280F);
+
+static_assert(mask<irta>(irta::size) == 0xF);
+
+// PQH, PQT, PQA, PRS
+static_assert(mask<page_request_queue_head>(page_request_queue_head::head) == 0x7'FFE0);
+static_assert(mask<page_request_queue_tail>(page_request_queue_tail::tail) == 0x7'FFE0);
+using pqa = page_request_queue_address;
+static_assert(pqa{pqa::queue(hpa{0xFFFF'F000}), pqa::size(3)}.raw == 0xFFFF'F003 &&
+              mask<pqa>(pqa::size) == 7);
+using prs = page_request_status;
+static_assert(prs{prs::overflow(true)}.raw == 2 && prs{prs::pending(true)}.raw == 1);
+static_assert(prs{3}.write_back().raw == 0);
+
+// FECTL, IECTL, PECTL and the three that follow each
+static_assert(offset_of<event_control>(unit_event::fault) == 0x38 &&
+              offset_of<event_data>(unit_event::fault) == 0x3C &&
+              offset_of<event_address>(unit_event::fault) == 0x40 &&
+              offset_of<event_upper_address>(unit_event::fault) == 0x44);
+static_assert(offset_of<event_control>(unit_event::invalidation_completion) == 0xA0 &&
+              offset_of<event_data>(unit_event::invalidation_completion) == 0xA4 &&
+              offset_of<event_address>(unit_event::invalidation_completion) == 0xA8 &&
+              offset_of<event_upper_address>(unit_event::invalidation_completion) == 0xAC);
+static_assert(offset_of<event_control>(unit_event::page_request) == 0xE0 &&
+              offset_of<event_data>(unit_event::page_request) == 0xE4 &&
+              offset_of<event_address>(unit_event::page_request) == 0xE8 &&
+              offset_of<event_upper_address>(unit_event::page_request) == 0xEC);
+static_assert(event_control{event_control::interrupt_mask(true)}.raw == 0x8000'0000);
+static_assert(mask<event_control>(event_control::interrupt_pending) == 0x4000'0000 &&
+              !decltype(event_control::interrupt_pending)::writable);
+static_assert(event_control{0x2AAA'5555}.with(event_control::interrupt_mask(true)).raw ==
+              0xAAAA'5555);
+static_assert(mask<event_data>(event_data::message_data) == 0xFFFF);
+static_assert(mask<event_address>(event_address::message_address) == 0xFFFF'FFFC);
+static_assert(mask<event_upper_address>(event_upper_address::message_upper_address) == 0xFFFF'FFFF);
+
 // Root and context entries
 static_assert(root_entry{root_entry::present(true), root_entry::context_table(hpa{0x5000})}.raw ==
               0x5001);
-constexpr second_stage::format of_three{{.levels = 3}};
-constexpr second_stage::format of_four{{.levels = 4}};
-constexpr context_entry three = context_entry::translated(hpa{0x12'3456'7000}, of_three, 0xABCD);
-static_assert(three.low.raw == 0x12'3456'7001 && three.high.raw == 0xAB'CD01);
-constexpr context_entry four = context_entry::translated(hpa{0x1000}, of_four, 1);
-static_assert(four.low.raw == 0x1001 && four.high.raw == 0x102);
+static_assert(context_entry_low{context_entry_low::present(true),
+                                context_entry_low::second_stage_table(hpa{0x12'3456'7000})}
+                  .raw == 0x12'3456'7001);
+static_assert(context_entry_high{context_entry_high::address_width(1),
+                                 context_entry_high::domain_id(0xABCD)}
+                  .raw == 0xAB'CD01);
 static_assert(context_entry_high{context_entry_high::address_width(3)}.raw == 0x003);
 using low = context_entry_low;
 static_assert(low{low::translation_type(low::type::pass_through)}.raw == 0x8);

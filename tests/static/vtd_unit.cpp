@@ -6,6 +6,7 @@
 #include "pt/core/archetype.hpp"
 #include "pt/paging/stale_set.hpp"
 
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
@@ -15,124 +16,103 @@ using pt::errc;
 using pt::error;
 using pt::iova;
 using pt::result;
+using namespace pt::vtd;
 
-using archetypal = pt::vtd::unit<pt::archetype::mmio_io, pt::archetype::clock>;
-using archetypal_root =
-    pt::vtd::root_table<pt::archetype::table_memory, pt::archetype::publication>;
+using least_policies =
+    policies<pt::archetype::mmio_io, pt::archetype::clock, pt::archetype::table_memory,
+             pt::archetype::publication, pt::archetype::wide_store, pt::archetype::mutex>;
+using archetypal = unit<least_policies>;
 
 // The archetype of MMIO reads all ones, as a unit does that is not there.
-static_assert(archetypal::attach({}, 4096, {}).error() == error{errc::absent, 0});
-// The archetype of memory has no frame.
-static_assert(archetypal_root::create({}, {}).error().code == errc::out_of_frames);
+static_assert(archetypal::take(least_policies{}, {}, drhd{}).error() == error{errc::absent, 0});
 
-static_assert(pt::vtd::context_invalidator<archetypal>);
-static_assert(pt::paging::invalidator<pt::vtd::register_invalidator<archetypal>, iova>);
-static_assert(!pt::paging::invalidator<pt::vtd::register_invalidator<archetypal>, pt::gpa>);
+// What a VMM does not say: tables that are right on units that do not snoop as well, no atomic
+// store, no other processor.
+using short_policies =
+    policies<pt::archetype::mmio_io, pt::archetype::clock, pt::archetype::table_memory>;
+static_assert(std::is_same_v<short_policies::publication_type, pt::paging::clflush_publication> &&
+              std::is_same_v<short_policies::wide_store_type, pt::no_wide_store> &&
+              std::is_same_v<short_policies::mutex_type, pt::no_mutex>);
+static_assert(std::is_same_v<pt::paging::table<second_stage::format, pt::archetype::table_memory>,
+                             pt::paging::table<second_stage::format, pt::archetype::table_memory,
+                                               pt::paging::clflush_publication>>);
+// And of a unit: legacy mode by the queue, 8-bit APIC ids, a table of the unit's own.
+static_assert(unit_options{}.mode == table_mode::legacy &&
+              unit_options{}.invalidation == invalidation_interface::queue_where_possible &&
+              unit_options{}.apics == apic_mode::xapic && unit_options{}.interrupts.count == 0);
 
-static_assert(!std::is_copy_constructible_v<archetypal_root> &&
-              !std::is_copy_assignable_v<archetypal_root> &&
-              std::is_nothrow_move_constructible_v<archetypal_root>);
+// By a unit everything forgets: its own tables, a domain's tickets, interrupt entries.
+static_assert(invalidation_port<archetypal> && invalidation_port<unit<short_policies>>);
+static_assert(pt::paging::invalidator<domain_invalidator<archetypal>, iova>);
+static_assert(!pt::paging::invalidator<domain_invalidator<archetypal>, pt::gpa>);
+static_assert(!pt::paging::invalidator<archetypal, iova>); // of which domain?
+static_assert(sizeof(domain_invalidator<archetypal>) == 2 * sizeof(void*));
 
 // Two drivers of one unit would not know of each other's faults and requests.
 static_assert(!std::is_copy_constructible_v<archetypal> && !std::is_copy_assignable_v<archetypal> &&
               std::is_nothrow_move_constructible_v<archetypal> &&
               !std::is_move_assignable_v<archetypal>);
 
-// Without a word, tables are right on units that do not snoop as well.
-static_assert(std::is_same_v<
-              pt::vtd::root_table<pt::archetype::table_memory>,
-              pt::vtd::root_table<pt::archetype::table_memory, pt::paging::clflush_publication>>);
-static_assert(
-    std::is_same_v<pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory>,
-                   pt::paging::table<pt::vtd::second_stage::format, pt::archetype::table_memory,
-                                     pt::paging::clflush_publication>>);
+// Whatever can fail says so, and nobody may overlook it.
+template <class T>
+concept is_result = std::is_same_v<T, result<void>>;
+static_assert(is_result<decltype(std::declval<archetypal&>().start())> &&
+              is_result<decltype(std::declval<archetypal&>().stop())> &&
+              is_result<decltype(std::declval<archetypal&>().resume())> &&
+              is_result<decltype(std::declval<archetypal&>().retire())> &&
+              is_result<decltype(std::declval<archetypal&>().start_interrupt_remapping())> &&
+              is_result<decltype(std::declval<archetypal&>().stop_interrupt_remapping())>);
 
 // The number of levels is the format's and nobody else's; see also tests/fail.
 template <class Levels>
 concept gives_levels = requires(Levels levels) {
-    pt::vtd::context_entry::translated(pt::hpa{}, levels, std::uint16_t{1});
+    translation::second_stage(pt::hpa{}, levels, std::uint16_t{1});
 };
-static_assert(gives_levels<pt::vtd::second_stage::format>);
-static_assert(!gives_levels<unsigned> && !gives_levels<int> &&
-              !gives_levels<pt::vtd::second_stage::limits>);
+static_assert(gives_levels<second_stage::format>);
+static_assert(!gives_levels<unsigned> && !gives_levels<int> && !gives_levels<second_stage::limits>);
 
-// The mutex of the invalidator: none by default, and then it costs nothing.
-struct some_mutex {
-    unsigned* count;
-    constexpr void lock() { ++*count; }
-    constexpr void unlock() { ++*count; }
+// A function is one of a segment, and no source id.
+template <class Function>
+concept is_attached = requires(archetypal& hardware, Function function, translation through) {
+    hardware.attach(function, through);
 };
-template <class Unit>
-using unguarded = decltype(pt::vtd::register_invalidator{std::declval<Unit&>(), std::uint16_t{1}});
-template <class Unit>
-using guarded = decltype(pt::vtd::register_invalidator{std::declval<Unit&>(), std::uint16_t{1},
-                                                       some_mutex{}});
-static_assert(
-    std::is_same_v<unguarded<archetypal>, pt::vtd::register_invalidator<archetypal, pt::no_mutex>>);
-static_assert(
-    std::is_same_v<guarded<archetypal>, pt::vtd::register_invalidator<archetypal, some_mutex>>);
-static_assert(sizeof(unguarded<archetypal>) == 2 * sizeof(void*));
-static_assert(pt::paging::invalidator<guarded<archetypal>, iova>);
+static_assert(is_attached<pt::pci::function_address> && is_attached<attached_function>);
+static_assert(!is_attached<std::uint16_t> && !is_attached<unsigned>);
 
-// context_invalidator: its least model, and what falls short of it.
-struct least {
-    constexpr result<void> accepts(pt::pci::function_address, pt::vtd::context_entry) { return {}; }
-    constexpr result<void> invalidate_context() { return {}; }
-    constexpr result<void> invalidate_context(std::uint16_t, std::uint16_t) { return {}; }
-    constexpr result<void> invalidate_iotlb() { return {}; }
-    constexpr result<void> invalidate_iotlb(std::uint16_t) { return {}; }
-};
-struct without_device_selective {
-    constexpr result<void> accepts(pt::pci::function_address, pt::vtd::context_entry) { return {}; }
-    constexpr result<void> invalidate_context() { return {}; }
-    constexpr result<void> invalidate_iotlb() { return {}; }
-    constexpr result<void> invalidate_iotlb(std::uint16_t) { return {}; }
-};
-struct without_a_say {
-    constexpr result<void> invalidate_context() { return {}; }
-    constexpr result<void> invalidate_context(std::uint16_t, std::uint16_t) { return {}; }
-    constexpr result<void> invalidate_iotlb() { return {}; }
-    constexpr result<void> invalidate_iotlb(std::uint16_t) { return {}; }
-};
-struct that_says_yes_or_no : least {
-    constexpr bool accepts(pt::pci::function_address, pt::vtd::context_entry) { return true; }
-};
-struct that_cannot_fail : least {
-    constexpr void invalidate_iotlb(std::uint16_t) {}
-    constexpr result<void> invalidate_iotlb() { return {}; }
-};
-static_assert(pt::vtd::context_invalidator<least>);
-static_assert(!pt::vtd::context_invalidator<without_device_selective>);
-static_assert(!pt::vtd::context_invalidator<without_a_say>);
-static_assert(!pt::vtd::context_invalidator<that_says_yes_or_no>);
-static_assert(!pt::vtd::context_invalidator<that_cannot_fail>);
-
-// One device from reset to retirement.
-constexpr bool one_device() {
-    using hardware = vtd_model::fake_unit<8>;
+// One device from reset to retirement, and through a sleep.
+constexpr bool one_device(unit_options chosen, std::uint64_t ecap) {
+    using hardware = vtd_model::fake_unit<16>;
     hardware machine;
-    auto unit = vtd_model::driver(machine);
-    auto root = std::move(*vtd_model::root_table_of<hardware>::create({&machine}, {&machine}));
-    vtd_model::domain_of<hardware> guest{{&machine}, vtd_model::format_of(machine), {&machine}};
-    pt::vtd::register_invalidator invalidator{unit, 1};
+    machine.ecap = ecap;
+    auto driver = vtd_model::driver(machine, chosen);
+    vtd_model::tables_of<hardware> guest{{&machine}, vtd_model::format_of(machine), {&machine}};
+    domain_invalidator forgets{driver, 1};
+    const pt::pci::function_address nic{0, 0, 5, 0};
+    const bool legacy = chosen.mode == table_mode::legacy;
 
     bool ok = true;
     {
-        auto ticket = guest.map({iova{0x1000}, 0x2000}, pt::hpa{0x1'0000'0000},
-                                pt::vtd::second_stage::read_write);
-        ok = ticket && ticket->redeem(invalidator);
+        auto ticket =
+            guest.map({iova{0x1000}, 0x2000}, pt::hpa{0x1'0000'0000}, second_stage::read_write);
+        ok = ticket && ticket->redeem(forgets);
     }
-    const auto entry = pt::vtd::context_entry::translated(guest.root().value(), guest.format(), 1);
-    ok = ok && unit.set_root_table(root.root()) && unit.enable_translation();
-    ok = ok && root.attach({0, 0, 5, 0}, entry, unit);
+    ok = ok && driver.start();
+    ok = ok &&
+         driver.attach(nic, translation::second_stage(guest.root().value(), guest.format(), 1));
     ok = ok && machine.dma(0x28, 0x2FF0, true).to == 0x1'0000'1FF0;
-    ok = ok && machine.dma(0x28, 0x3000, true).reason == 0x5;
-    ok = ok && unit.take_fault().value().page == iova{0x3000};
-    ok = ok && root.detach({0, 0, 5, 0}, unit) && machine.dma(0x28, 0x2FF0, true).reason == 0x2;
+    ok = ok && machine.dma(0x28, 0x3000, true).reason == (legacy ? 0x5 : 0x79);
+    ok = ok && driver.faults().take().value().page == iova{0x3000};
+    machine.power_loss();
+    ok = ok && driver.resume();
+    ok = ok && machine.dma(0x28, 0x2FF0, true).to == 0x1'0000'1FF0;
+    ok =
+        ok && driver.detach(nic) && machine.dma(0x28, 0x2FF0, true).reason == (legacy ? 0x2 : 0x41);
     auto owed = guest.retire();
-    ok = ok && owed.redeem(invalidator) && unit.disable_translation() && root.retire(unit);
+    ok = ok && owed.redeem(forgets) && driver.stop() && driver.retire();
     return ok && machine.in_use == 0 && machine.violations == 0;
 }
-static_assert(one_device());
+static_assert(one_device({}, vtd_model::qemu_ecap));
+static_assert(one_device(vtd_model::by_registers(), vtd_model::qemu_ecap));
+static_assert(one_device(vtd_model::in_scalable_mode(), vtd_model::scalable_ecap));
 
 } // namespace

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <type_traits>
 
-/// A machine as a remapping unit sees it. The unit walks what was published, never what was only
+/// A machine as remapping units see it. A unit walks what was published, never what was only
 /// stored; with a write buffer, only what that let through; and a frame that was given back is no
 /// table any more. Nothing here uses pt's VT-d headers.
 namespace vtd_model {
@@ -26,21 +26,64 @@ struct event {
     kind what = kind::publish;
     std::uint64_t where = 0;
     std::uint64_t value = 0;
+    unsigned unit = 0; ///< of a register write, where there are several
 
     friend constexpr bool operator==(const event&, const event&) = default;
 };
 
-/// One translated or blocked request of the device that never stops.
+/// How one request of a device ended.
 struct outcome {
     bool reached = false;    ///< it went to memory, at `to`
     bool translated = false; ///< and through the tables
     bool interrupt = false;  ///< it was an interrupt request
     std::uint64_t to = 0;
-    unsigned reason = 0; ///< why it was blocked
+    unsigned reason = 0;     ///< why it was blocked
+    bool aborted = false;    ///< blocked by abort mode, which gives no reason
+    bool protection = false; ///< blocked by a protected memory region, which records no fault
+};
+
+/// Memory as the units reach it, and the judge over software.
+struct memory_bus {
+    constexpr memory_bus() = default;
+    memory_bus(const memory_bus&) = delete;
+    memory_bus& operator=(const memory_bus&) = delete;
+
+    constexpr virtual void blame(const char* what) = 0;
+    constexpr virtual void note(event happened) = 0;
+    /// Whether a frame of tables lies there, and whether somebody owns it.
+    [[nodiscard]] constexpr virtual bool has(std::uint64_t address) const = 0;
+    [[nodiscard]] constexpr virtual bool taken(std::uint64_t address) const = 0;
+    /// What software stored, what it published, what a write buffer let through.
+    [[nodiscard]] constexpr virtual std::uint64_t stored_at(std::uint64_t address) const = 0;
+    [[nodiscard]] constexpr virtual std::uint64_t published_at(std::uint64_t address) const = 0;
+    [[nodiscard]] constexpr virtual std::uint64_t visible_at(std::uint64_t address) const = 0;
+    /// Whether the aligned pair of words there was stored at once.
+    [[nodiscard]] constexpr virtual bool at_once(std::uint64_t address) const = 0;
+    /// A coherent write by hardware.
+    constexpr virtual void write(std::uint64_t address, std::uint64_t word) = 0;
+    constexpr virtual void flush_write_buffer() = 0;
+    constexpr virtual ~memory_bus() = default;
+};
+
+/// What looks on while software changes memory: the units.
+struct onlooker {
+    constexpr onlooker() = default;
+    onlooker(const onlooker&) = delete;
+    onlooker& operator=(const onlooker&) = delete;
+
+    /// `words` from `address` are about to be published.
+    constexpr virtual void arriving(std::uint64_t address, std::size_t words) = 0;
+    /// A step of software is over.
+    constexpr virtual void step() = 0;
+    /// A frame is given back.
+    constexpr virtual void released(std::uint64_t frame) = 0;
+
+protected:
+    ~onlooker() = default;
 };
 
 template <std::size_t Frames>
-struct host {
+struct host : memory_bus {
     static constexpr std::uint64_t base = 0x4000'0000; ///< where the table frames lie
     static constexpr std::uint64_t junk = 0xFFFF'FFFF'FFFF'FFFF;
 
@@ -59,6 +102,16 @@ struct host {
     run under_way[8]{};
     std::size_t runs_under_way = 0;
 
+    /// Pairs of words that a wide store wrote, until they were published.
+    std::size_t pairs[8]{};
+    std::size_t pair_count = 0;
+    /// Two words that are published together were stored at once, by a store that this host does
+    /// not see.
+    bool trust_pairs = false;
+
+    onlooker* units[4]{};
+    std::size_t unit_count = 0;
+
     event journal[1024]{};
     std::size_t events = 0;
 
@@ -71,24 +124,71 @@ struct host {
         }
     }
 
-    constexpr void blame(const char* what) {
+    constexpr void blame(const char* what) final {
         if (violation == nullptr) {
             violation = what;
         }
         ++violations;
     }
-    constexpr void note(event::kind what, std::uint64_t where, std::uint64_t value) {
+    constexpr void note(event happened) final {
         if (events < 1024) {
-            journal[events++] = {what, where, value};
+            journal[events++] = happened;
         }
     }
     constexpr void forget_journal() { events = 0; }
+    constexpr void forgive() {
+        violation = nullptr;
+        violations = 0;
+    }
 
     [[nodiscard]] static constexpr bool is_frame(std::uint64_t address) {
         return address >= base && address < base + Frames * 4096;
     }
     [[nodiscard]] static constexpr std::size_t frame_of(std::uint64_t address) {
         return static_cast<std::size_t>((address - base) / 4096);
+    }
+    [[nodiscard]] static constexpr std::size_t word_of(std::uint64_t address) {
+        return static_cast<std::size_t>((address - base) / 8);
+    }
+
+    [[nodiscard]] constexpr bool has(std::uint64_t address) const final {
+        return is_frame(address);
+    }
+    [[nodiscard]] constexpr bool taken(std::uint64_t address) const final {
+        return is_frame(address) && used[frame_of(address)];
+    }
+    [[nodiscard]] constexpr std::uint64_t stored_at(std::uint64_t address) const final {
+        return stored[word_of(address)];
+    }
+    [[nodiscard]] constexpr std::uint64_t published_at(std::uint64_t address) const final {
+        return published[word_of(address)];
+    }
+    [[nodiscard]] constexpr std::uint64_t visible_at(std::uint64_t address) const final {
+        return visible[word_of(address)];
+    }
+    [[nodiscard]] constexpr bool at_once(std::uint64_t address) const final {
+        if (trust_pairs) {
+            return true;
+        }
+        for (std::size_t i = 0; i < pair_count; ++i) {
+            if (pairs[i] == word_of(address) / 2) {
+                return true;
+            }
+        }
+        return false;
+    }
+    constexpr void write(std::uint64_t address, std::uint64_t word) final {
+        const std::size_t i = word_of(address);
+        stored[i] = published[i] = visible[i] = word;
+    }
+    constexpr void flush_write_buffer() final { let_through(); }
+
+    constexpr void attach(onlooker& unit) { units[unit_count++] = &unit; }
+    /// Whatever happens between two steps of the software.
+    constexpr void between() {
+        for (std::size_t i = 0; i < unit_count; ++i) {
+            units[i]->step();
+        }
     }
 
     /// A frame that nobody owns holds anything. (Constant evaluation saves the work.)
@@ -135,7 +235,10 @@ struct frames {
             machine->blame("a frame was given back that was not taken");
             return;
         }
-        machine->note(event::kind::release, frame.raw, 0);
+        machine->note({event::kind::release, frame.raw, 0});
+        for (std::size_t i = 0; i < machine->unit_count; ++i) {
+            machine->units[i]->released(frame.raw);
+        }
         machine->used[Host::frame_of(frame.raw)] = false;
         --machine->in_use;
         machine->spoil(Host::frame_of(frame.raw));
@@ -177,12 +280,49 @@ private:
         for (std::size_t k = n; k < machine->runs_under_way; ++k) {
             machine->under_way[k] = machine->under_way[k + 1];
         }
+        for (std::size_t unit = 0; unit < machine->unit_count; ++unit) {
+            machine->units[unit]->arriving(Host::base + i * 8, count);
+        }
         for (std::size_t k = i; k < i + count; ++k) {
             machine->published[k] = machine->stored[k];
         }
-        machine->note(count == 512 ? event::kind::table : event::kind::publish, Host::base + i * 8,
-                      machine->stored[i]);
+        forget_pairs(i, count);
+        machine->note({count == 512 ? event::kind::table : event::kind::publish, Host::base + i * 8,
+                       machine->stored[i]});
         machine->between();
+    }
+    constexpr void forget_pairs(std::size_t first, std::size_t count) {
+        std::size_t kept = 0;
+        for (std::size_t p = 0; p < machine->pair_count; ++p) {
+            const std::size_t word = machine->pairs[p] * 2;
+            if (word < first || word >= first + count) {
+                machine->pairs[kept++] = machine->pairs[p];
+            }
+        }
+        machine->pair_count = kept;
+    }
+};
+
+/// The wide store into the host's frames: both words arrive together.
+template <class Host>
+struct wide_store {
+    static constexpr bool atomic = true;
+
+    Host* machine;
+
+    constexpr void store(std::uint64_t* slot, std::uint64_t low, std::uint64_t high) {
+        const auto i = static_cast<std::size_t>(slot - machine->stored);
+        if (i % 2 != 0) {
+            machine->blame("a wide store that is not aligned");
+            return;
+        }
+        slot[0] = low;
+        slot[1] = high;
+        if (machine->pair_count == 8) {
+            machine->blame("wide stores that were never published");
+            machine->pair_count = 0;
+        }
+        machine->pairs[machine->pair_count++] = i / 2;
     }
 };
 

@@ -31,6 +31,11 @@ struct publication {
     constexpr void complete() {}
 };
 
+struct wide_store {
+    static constexpr bool atomic = false;
+    constexpr void store(std::uint64_t*, std::uint64_t, std::uint64_t) {}
+};
+
 struct mutex {
     constexpr void lock() {}
     constexpr void unlock() {}
@@ -89,6 +94,7 @@ struct vcpu_state {
 static_assert(pt::table_memory<table_memory>);
 static_assert(pt::frame_source<frame_source>);
 static_assert(pt::publication<publication>);
+static_assert(pt::wide_store<wide_store>);
 static_assert(pt::mutex<mutex> && !pt::shared_mutex<mutex>);
 static_assert(pt::shared_mutex<shared_mutex>);
 static_assert(pt::port_io<port_io>);

@@ -51,6 +51,16 @@ concept publication = policy<P> &&
     { publisher.complete() } -> std::same_as<void>;
 };
 
+/// Stores both halves of a 128-bit table entry, at a slot that is aligned to 16 bytes: bits 63:0 and
+/// bits 127:64. `atomic`: hardware that reads the entry sees both or neither. Where it is false, an
+/// entry that is in use is taken away and written anew instead.
+template <class W>
+concept wide_store = policy<W> &&
+    requires(W& wide, std::uint64_t* slot, std::uint64_t low, std::uint64_t high) {
+    { W::atomic } -> std::same_as<const bool&>;
+    { wide.store(slot, low, high) } -> std::same_as<void>;
+};
+
 /// Mutual exclusion around one operation.
 template <class L>
 concept mutex = policy<L> && requires(L& guard) {

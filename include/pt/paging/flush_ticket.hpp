@@ -263,6 +263,16 @@ public:
         return {};
     }
 
+    /// Takes over what `owed` owes in any case: where there is no room for another range, all addresses
+    /// count as stale from then on.
+    constexpr void absorb(ticket& owed) {
+        if (!add(owed)) {
+            everything_ = true;
+            count_ = 0;
+            static_cast<void>(add(owed)); // one more range costs nothing now
+        }
+    }
+
     /// For a ticket that nobody holds, such as that of table::retire(), for which there is always room.
     constexpr result<void> add(ticket&& owed) { return add(owed); }
 

@@ -9,6 +9,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 /// The DMA Remapping Reporting table (DMAR) [vt-d]: where firmware says which remapping units there
 /// are, which devices they serve, and which memory those devices still use. dmar::read checks the
@@ -16,7 +17,8 @@
 namespace pt::vtd {
 
 /// Bytes that firmware wrote. Numbers in them are little-endian and lie anywhere. Nothing here ever
-/// reads outside: past the end is 0, and a part is cut off there, even if the bytes change meanwhile.
+/// reads outside: past the end is 0, and a part is cut off there, even if the bytes change
+/// meanwhile.
 class firmware_bytes {
 public:
     constexpr firmware_bytes() = default;
@@ -30,11 +32,18 @@ public:
     /// The number at `offset`.
     template <std::unsigned_integral Word>
     [[nodiscard]] constexpr Word number(std::size_t offset) const {
-        std::uint64_t value = 0;
-        for (std::size_t i = sizeof(Word); i-- > 0;) {
-            value = value << 8 | (*this)[offset + i];
+        if (offset >= size_ || sizeof(Word) > size_ - offset) {
+            std::uint64_t value = 0;
+            for (std::size_t i = 0; offset < size_ && i < size_ - offset; ++i) {
+                value |= std::uint64_t{first_[offset + i]} << 8 * i;
+            }
+            return static_cast<Word>(value);
         }
-        return static_cast<Word>(value);
+        // One expression: the compilers make one load of it, and of a loop they do not.
+        const auto load = [from = first_ + offset]<std::size_t... I>(std::index_sequence<I...>) {
+            return (std::uint64_t{0} | ... | (std::uint64_t{from[I]} << 8 * I));
+        };
+        return static_cast<Word>(load(std::make_index_sequence<sizeof(Word)>{}));
     }
     [[nodiscard]] constexpr firmware_bytes part(std::size_t offset, std::size_t size) const {
         if (offset >= size_) {
@@ -179,8 +188,8 @@ public:
     [[nodiscard]] constexpr dmar_list_end end() const { return {}; }
 
     /// Whether the scopes fill their bytes exactly. `at` is where they begin in the table, for the
-    /// error: errc::malformed with the offset of a length that is too small, or odd, for its type, or
-    /// of bytes at the end that are too few for a scope; errc::out_of_range with the offset of a
+    /// error: errc::malformed with the offset of a length that is too small, or odd, for its type,
+    /// or of bytes at the end that are too few for a scope; errc::out_of_range with the offset of a
     /// length that runs past the end of the structure.
     [[nodiscard]] constexpr result<void> check(std::size_t at) const {
         for (firmware_bytes rest = bytes_; rest.size() != 0;) {
@@ -246,7 +255,7 @@ struct drhd {
     std::uint16_t segment = 0;
     hpa register_base;
     std::uint64_t register_set_size = 0; ///< bytes, 4 KiB or more
-    device_scope_list scopes;
+    device_scope_list scopes{};
 
     static constexpr drhd decode(firmware_bytes bytes) {
         return {drhd_flags{bytes[4]}[drhd_flags::include_pci_all], bytes.number<std::uint16_t>(6),
@@ -255,8 +264,8 @@ struct drhd {
     }
 };
 
-/// Reserved Memory Region Reporting: memory that the devices in the scopes reach at any time, and so
-/// must find mapped to itself, whoever owns them.
+/// Reserved Memory Region Reporting: memory that the devices in the scopes reach at any time, and
+/// so must find mapped to itself, whoever owns them.
 struct rmrr {
     static constexpr auto type = remapping_structure_type::rmrr;
     static constexpr std::size_t least_size = 24;
@@ -267,11 +276,15 @@ struct rmrr {
     hpa limit; ///< the last address inside
     device_scope_list scopes;
 
-    /// The region. errc::malformed with the base when the limit lies below it, and when the region
-    /// is all of the address space.
+    /// The region, whole pages of 4 KiB. errc::malformed with the base when the limit lies below
+    /// it, and when the region is all of the address space; errc::misaligned with the base when it
+    /// does not begin and end where a page does.
     [[nodiscard]] constexpr result<range<hpa>> region() const {
         if (limit < base || limit - base == ~std::uint64_t{0}) {
             return error{errc::malformed, base.raw};
+        }
+        if (!base.is_aligned(4 * KiB) || !(limit + 1).is_aligned(4 * KiB)) {
+            return error{errc::misaligned, base.raw};
         }
         return range<hpa>{base, limit - base + 1};
     }
@@ -506,12 +519,14 @@ class dmar {
 public:
     /// The ACPI header, the host address width, the flags and reserved bytes.
     static constexpr std::size_t header_size = 48;
+    /// Of flags().
+    static constexpr std::size_t flags_offset = 37;
 
     constexpr dmar() = default;
 
-    /// Checks everything whose length is told in the bytes, and so everything that a walk relies on.
-    /// Bytes after the table's own length are not looked at. The error says what is wrong and at
-    /// which offset:
+    /// Checks everything whose length is told in the bytes, and so everything that a walk relies
+    /// on. Bytes after the table's own length are not looked at. The error says what is wrong and
+    /// at which offset:
     ///   errc::malformed      0: the signature is not "DMAR"
     ///                        4: the length is below the 48 bytes of the header
     ///                        9: the bytes do not add up to 0 (checksum)
@@ -559,9 +574,22 @@ public:
     }
 
     [[nodiscard]] constexpr std::uint8_t revision() const { return bytes_[8]; }
+    /// Who made the table, as the header of every ACPI table tells [acpi]: six and eight
+    /// characters, which need not be letters, and the number of the edition. Firmware is known by
+    /// them where it is known to be wrong.
+    [[nodiscard]] constexpr firmware_bytes oem_id() const { return bytes_.part(10, 6); }
+    [[nodiscard]] constexpr firmware_bytes oem_table_id() const { return bytes_.part(16, 8); }
+    [[nodiscard]] constexpr std::uint32_t oem_revision() const {
+        return bytes_.number<std::uint32_t>(24);
+    }
+    /// The tool that made it: four characters, and its version.
+    [[nodiscard]] constexpr firmware_bytes creator_id() const { return bytes_.part(28, 4); }
+    [[nodiscard]] constexpr std::uint32_t creator_revision() const {
+        return bytes_.number<std::uint32_t>(32);
+    }
     /// Bits of a physical address that DMA can reach; the field plus one.
     [[nodiscard]] constexpr unsigned host_address_width() const { return bytes_[36] + 1U; }
-    [[nodiscard]] constexpr dmar_flags flags() const { return dmar_flags{bytes_[37]}; }
+    [[nodiscard]] constexpr dmar_flags flags() const { return dmar_flags{bytes_[flags_offset]}; }
 
     /// All of them, unknown ones too.
     [[nodiscard]] constexpr remapping_structure_list structures() const {

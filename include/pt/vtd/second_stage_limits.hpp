@@ -10,9 +10,9 @@
 
 namespace pt::vtd::second_stage {
 
-/// The fewest levels, 3 to 5, that reach input addresses of `input_width` bits and that all units of
-/// a domain walk, whose CAP.SAGAW are given ANDed together. errc::not_supported with the width where
-/// there are none.
+/// The fewest levels, 3 to 5, that reach input addresses of `input_width` bits and that all units
+/// of a domain walk, whose CAP.SAGAW are given ANDed together. errc::not_supported with the width
+/// where there are none.
 [[nodiscard]] constexpr result<unsigned> fewest_levels(std::uint8_t supported_address_widths,
                                                        unsigned input_width) {
     for (unsigned levels = 3; levels <= 5; ++levels) {
@@ -24,10 +24,10 @@ namespace pt::vtd::second_stage {
     return error{errc::not_supported, input_width};
 }
 
-/// What second-stage tables with `levels` levels may use on the unit with these registers in legacy
-/// mode, where the host address width is that of the DMAR table. errc::not_supported when the unit
-/// does not walk that many levels; errc::out_of_range for a host address width that no table can
-/// mean. For several units, see common().
+/// What second-stage tables with `levels` levels may use on the unit with these registers, where
+/// the host address width is that of the DMAR table. errc::not_supported when the unit does not
+/// walk that many levels; errc::out_of_range for a host address width that no table can mean. For
+/// several units, see common().
 [[nodiscard]] constexpr result<limits> limits_of(capability cap, extended_capability ecap,
                                                  unsigned levels, unsigned host_address_width) {
     if (levels < 3 || levels > 5 ||

@@ -3,7 +3,6 @@
 
 #include "pt/core/address.hpp"
 #include "pt/core/reg.hpp"
-#include "pt/paging/vtd_second_stage.hpp"
 
 #include <cstdint>
 
@@ -14,8 +13,8 @@ namespace pt::vtd {
 /// Bits 63:0 of a root entry. Bits 127:64 are reserved and zero.
 struct root_entry : reg<root_entry, std::uint64_t> {
     using reg::reg;
-    static constexpr bits<63, 12, hpa> context_table{};
-    static constexpr bits<0, 0, bool> present{};
+    static constexpr bits<63, 12, hpa> context_table{}; // CTP
+    static constexpr bits<0, 0, bool> present{};        // P
     static constexpr field_list fields{context_table, present};
 };
 
@@ -27,10 +26,11 @@ struct context_entry_low : reg<context_entry_low, std::uint64_t> {
         with_device_tlb = 1,   ///< translate, and serve the device's own translation cache
         pass_through = 2,      ///< do not translate
     };
-    static constexpr bits<63, 12, hpa> second_stage_table{};
-    static constexpr bits<3, 2, type> translation_type{};
+    static constexpr bits<63, 12, hpa> second_stage_table{}; // SSPTPTR
+    static constexpr bits<3, 2, type> translation_type{};    // TT
+    /// FPD: what is blocked is not recorded. It counts in an entry that is not present as well.
     static constexpr bits<1, 1, bool> fault_processing_disable{};
-    static constexpr bits<0, 0, bool> present{};
+    static constexpr bits<0, 0, bool> present{}; // P
     static constexpr field_list fields{second_stage_table, translation_type,
                                        fault_processing_disable, present};
 };
@@ -38,31 +38,18 @@ struct context_entry_low : reg<context_entry_low, std::uint64_t> {
 /// Bits 127:64 of a context entry, numbered from 0.
 struct context_entry_high : reg<context_entry_high, std::uint64_t> {
     using reg::reg;
-    static constexpr bits<23, 8, std::uint16_t> domain_id{};
-    static constexpr bits<2, 0, std::uint8_t> address_width{}; ///< levels minus two
-    static constexpr field_list fields{domain_id, address_width};
+    static constexpr bits<23, 8, std::uint16_t> domain_id{};   // DID
+    static constexpr bits<6, 3, std::uint8_t> ignored{};       ///< hardware does not look at them
+    static constexpr bits<2, 0, std::uint8_t> address_width{}; ///< AW: levels minus two
+    static constexpr field_list fields{domain_id, ignored, address_width};
 };
 
-/// What a function's requests are put through.
+/// What a function's requests are put through in legacy mode.
 struct context_entry {
     context_entry_low low;
     context_entry_high high;
 
     friend constexpr bool operator==(const context_entry&, const context_entry&) = default;
-
-    /// Requests are translated by second-stage tables of that format, whose root is at `root`:
-    /// translated(*tables.root(), tables.format(), id). The number of levels is the format's: walked
-    /// with another one, a guest's page would be taken for a table.
-    static constexpr context_entry translated(hpa root, const second_stage::format& walked,
-                                              std::uint16_t domain_id) {
-        return {context_entry_low{
-                    context_entry_low::present(true),
-                    context_entry_low::translation_type(context_entry_low::type::untranslated_only),
-                    context_entry_low::second_stage_table(root)},
-                context_entry_high{context_entry_high::address_width(
-                                       static_cast<std::uint8_t>(walked.levels() - 2)),
-                                   context_entry_high::domain_id(domain_id)}};
-    }
 };
 
 } // namespace pt::vtd

@@ -19,9 +19,15 @@ using pt::iova;
 using pt::KiB;
 using pt::MiB;
 using pt::range;
+using pt::pci::function_address;
+using pt::vtd::table_mode;
+using pt::vtd::translation;
+using pt::vtd::unit_options;
 using pt::vtd::second_stage::read_write;
+using stale_set = pt::paging::stale_set<iova>;
 
 constexpr std::uint16_t nic = 0x28;
+constexpr function_address nic_function{0, 0, 5, 0};
 constexpr std::uint32_t IVA = 0xF0;
 constexpr std::uint32_t IOTLB = 0xF8;
 
@@ -29,41 +35,66 @@ constexpr std::uint32_t IOTLB = 0xF8;
 template <class Hardware>
 struct scene {
     Hardware& machine;
-    unit_of<Hardware> unit = driver(machine);
-    root_table_of<Hardware> root =
-        std::move(*root_table_of<Hardware>::create({&machine}, {&machine}));
-    domain_of<Hardware> domain;
-    invalidator_of<Hardware> invalidator{unit, 7};
+    unit_of<Hardware> unit;
+    tables_of<Hardware> domain;
+    pt::vtd::domain_invalidator<unit_of<Hardware>> invalidator{unit, 7};
     bool ready = false;
 
-    explicit constexpr scene(Hardware& hardware_model, unsigned levels = 4)
-        : machine{hardware_model}, domain{{&machine}, format_of(machine, levels), {&machine}} {
-        ready = unit.set_root_table(root.root()) && unit.enable_translation() &&
-                root.attach(
-                    {0, 0, 5, 0},
-                    pt::vtd::context_entry::translated(domain.root().value(), domain.format(), 7),
-                    unit);
+    explicit constexpr scene(Hardware& hardware_model, unit_options chosen = by_registers(),
+                             unsigned levels = 4)
+        : machine{hardware_model},
+          unit{driver(machine, chosen)},
+          domain{{&machine}, format_of(machine, levels), {&machine}} {
+        ready = unit.start() &&
+                unit.attach(nic_function,
+                            translation::second_stage(domain.root().value(), domain.format(), 7));
     }
     constexpr bool map(std::uint64_t from, std::uint64_t size, std::uint64_t to) {
         auto ticket = domain.map({iova{from}, size}, hpa{to}, read_write);
         return ticket && ticket->redeem(invalidator);
     }
     constexpr bool leave() {
-        bool ok = root.detach({0, 0, 5, 0}, unit).has_value();
-        ok = machine.dma(nic, 0x1000, true).reason == 0x2 && ok;
+        bool ok = unit.detach(nic_function).has_value();
+        ok = machine.dma(nic, 0x1000, true).reason ==
+                 (unit.mode() == table_mode::legacy ? 0x2 : 0x41) &&
+             ok;
         auto owed = domain.retire();
         ok = owed.redeem(invalidator) && ok;
-        ok = unit.disable_translation() && ok;
-        ok = root.retire(unit) && ok;
+        ok = unit.stop() && ok;
+        ok = unit.retire() && ok;
         return ok && machine.in_use == 0 && machine.violations == 0;
+    }
+};
+
+/// A unit that is on, by registers, without a function behind it.
+template <class Hardware>
+struct bare {
+    unit_of<Hardware> unit;
+    pt::vtd::domain_invalidator<unit_of<Hardware>> invalidator{unit, 7};
+
+    explicit bare(Hardware& machine) : unit{driver(machine, by_registers())} {
+        REQUIRE(unit.start());
+        machine.forget_journal();
+    }
+    bare(const bare&) = delete;
+    bare& operator=(const bare&) = delete;
+    ~bare() {
+        if (!unit.stop() || !unit.retire()) {
+            unit.leak();
+            FAIL_CHECK("the unit did not stop");
+        }
+    }
+    /// Of one range, with or without tables.
+    pt::result<void> forget(range<iova> stale, bool tables_too) {
+        return invalidator.invalidate(stale_set{&stale, 1, tables_too});
     }
 };
 
 TEST_CASE("a translation is stale before the ticket is redeemed, and gone after",
           "[vtd][rule 18]") {
-    constexpr auto works = [] {
-        fake_unit<8> machine;
-        scene s{machine};
+    constexpr auto works = [](bool queued) {
+        fake_unit<12> machine;
+        scene s{machine, queued ? unit_options{} : by_registers()};
         bool ok = s.ready && s.map(0x1000, 0x1000, 0x10'0000);
         ok = ok && machine.dma(nic, 0x1FF8, true).to == 0x10'0FF8;
         {
@@ -80,14 +111,15 @@ TEST_CASE("a translation is stale before the ticket is redeemed, and gone after"
              machine.dma(nic, 0x1FF8, true).to == 0x20'0FF8;
         return s.leave() && ok;
     };
-    static_assert(works());
-    REQUIRE(works());
+    static_assert(works(true) && works(false));
+    REQUIRE(works(true));
+    REQUIRE(works(false));
 }
 
 TEST_CASE("pages of every size lead where the tables say", "[vtd]") {
     for (const unsigned levels : {3U, 4U}) {
         const auto machine = std::make_unique<fake_unit<48>>();
-        scene s{*machine, levels};
+        scene s{*machine, by_registers(), levels};
         REQUIRE(s.ready);
         REQUIRE(s.map(4 * GiB, 2 * GiB, 8 * GiB));            // 1 GiB
         REQUIRE(s.map(2 * GiB + 2 * MiB, 4 * MiB, 64 * MiB)); // 2 MiB
@@ -181,11 +213,12 @@ TEST_CASE("a clock that jumps while the unit works is no time-out", "[vtd]") {
     const auto machine = std::make_unique<fake_unit<8>>();
     machine->latency = 1;
     machine->tick = 10'000'000'000; // this processor slept for ten seconds at each look
-    auto unit = driver(*machine);
-    CHECK(unit.invalidate_context());
-    CHECK(unit.invalidate_iotlb());
+    bare b{*machine};
+    CHECK(b.unit.submit(pt::vtd::invalidate::context_cache()));
+    CHECK(b.unit.submit(pt::vtd::invalidate::iotlb(b.unit.capabilities())));
     machine->latency = 5;
-    CHECK(unit.invalidate_context() == error{errc::time_out, CCMD});
+    CHECK(b.unit.submit(pt::vtd::invalidate::context_cache()) == error{errc::time_out, CCMD});
+    machine->tick = 10'000'000; // it is awake again, and waits for what is under way
 }
 
 TEST_CASE("with caching mode, what was cached as absent is forgotten when it is mapped",
@@ -226,38 +259,42 @@ TEST_CASE("a write buffer lets a new mapping through when its ticket is redeemed
 
 TEST_CASE("what a unit cannot do by pages it does by domain", "[vtd][rule 18]") {
     const auto machine = std::make_unique<fake_unit<8>>();
+    event first;
+    event last;
     const auto writes = [&](std::uint64_t cap, range<iova> stale) {
         machine->cap = cap;
-        auto unit = driver(*machine);
-        machine->forget_journal();
-        REQUIRE(unit.invalidate_iotlb(7, stale, false));
+        bare b{*machine};
+        REQUIRE(b.forget(stale, false));
         CHECK(machine->violation == nullptr);
-        return machine->events;
+        const std::size_t events = machine->events;
+        first = machine->journal[0];
+        last = machine->journal[events == 0 ? 0 : events - 1];
+        return events;
     };
-    const event by_domain[] = {order64(IOTLB, 0xA003'0007'0000'0000)};
-    const event one_page[] = {order64(IVA, 0x5000 | 0x40), order64(IOTLB, 0xB003'0007'0000'0000)};
+    const event by_domain = order64(IOTLB, 0xA003'0007'0000'0000);
     CHECK(writes(qemu_cap, {iova{0x5000}, 0x1000}) == 2);
-    CHECK(wrote(*machine, one_page));
+    CHECK(first == order64(IVA, 0x5000 | 0x40));
+    CHECK(last == order64(IOTLB, 0xB003'0007'0000'0000));
     CHECK(writes(qemu_cap & ~(std::uint64_t{1} << 39), {iova{0x5000}, 0x1000}) == 1);
-    CHECK(wrote(*machine, by_domain));
+    CHECK(first == by_domain);
     // MAMV 18 is 1 GiB; a page more, or a range across a boundary, is too much.
     CHECK(writes(qemu_cap, {iova{1 * GiB}, 1 * GiB}) == 2);
-    CHECK(machine->journal[0] == order64(IVA, 0x4000'0000 | 0x40 | 18));
+    CHECK(first == order64(IVA, 0x4000'0000 | 0x40 | 18));
     CHECK(writes(qemu_cap, {iova{1 * GiB}, 1 * GiB + 0x1000}) == 1);
     CHECK(writes(qemu_cap, {iova{2 * GiB - 0x1000}, 0x2000}) == 1);
-    CHECK(wrote(*machine, by_domain));
+    CHECK(first == by_domain);
     CHECK(writes(qemu_cap & ~(std::uint64_t{0x3F} << 48), {iova{0x6000}, 0x2000}) == 1); // MAMV 0
     CHECK(writes(qemu_cap & ~(std::uint64_t{0x3F} << 48), {iova{0x7000}, 0x1000}) == 2);
     // No draining: DR and DW stay 0.
     CHECK(writes(qemu_cap & ~(std::uint64_t{3} << 54), {iova{0x5000}, 0x1000}) == 2);
-    CHECK(machine->journal[1] == order64(IOTLB, 0xB000'0007'0000'0000));
+    CHECK(last == order64(IOTLB, 0xB000'0007'0000'0000));
     // Nothing is stale: nothing is asked for.
     CHECK(writes(qemu_cap, {}) == 0);
 }
 
 TEST_CASE("the address mask is the least that covers the range", "[vtd][rule 18]") {
     const auto machine = std::make_unique<fake_unit<8>>();
-    auto unit = driver(*machine);
+    bare b{*machine};
     const auto check = [&](std::uint64_t first, std::uint64_t pages) {
         // Brute force: the smallest aligned power of two that holds both ends.
         unsigned mask = 0;
@@ -265,7 +302,7 @@ TEST_CASE("the address mask is the least that covers the range", "[vtd][rule 18]
             ++mask;
         }
         machine->forget_journal();
-        REQUIRE(unit.invalidate_iotlb(7, {iova{first * 4096}, pages * 4096}, true));
+        REQUIRE(b.forget({iova{first * 4096}, pages * 4096}, true));
         if (mask > 18) {
             REQUIRE(machine->events == 1);
         } else {
@@ -289,9 +326,9 @@ TEST_CASE("the address mask is the least that covers the range", "[vtd][rule 18]
 TEST_CASE("hostile MAMV and the largest range make no undefined shift", "[vtd][hostile]") {
     const auto machine = std::make_unique<fake_unit<8>>();
     machine->cap |= std::uint64_t{0x3F} << 48;
-    auto unit = driver(*machine);
-    CHECK(unit.invalidate_iotlb(7, {iova{0}, ~std::uint64_t{0}}, false));
-    CHECK(unit.invalidate_iotlb(7, {iova{~std::uint64_t{0} - 4095}, 4096}, true));
+    bare b{*machine};
+    CHECK(b.forget({iova{0}, ~std::uint64_t{0}}, false));
+    CHECK(b.forget({iova{~std::uint64_t{0} - 4095}, 4096}, true));
 }
 
 TEST_CASE("a batch costs an invalidation for each range that does not touch another", "[vtd]") {
@@ -328,14 +365,14 @@ TEST_CASE("to give up all tables costs one invalidation of the domain", "[vtd]")
             owed.leak(); // the domain goes as a whole
         }
     }
-    REQUIRE(s.root.detach({0, 0, 5, 0}, s.unit));
+    REQUIRE(s.unit.detach(nic_function));
     REQUIRE(all.add(s.domain.retire()));
     machine->forget_journal();
     const unsigned before = machine->orders;
     REQUIRE(all.redeem(s.invalidator));
     CHECK(machine->orders == before + 1);
     CHECK(machine->journal[0] == order64(IOTLB, 0xA003'0007'0000'0000));
-    CHECK((s.unit.disable_translation() && s.root.retire(s.unit)));
+    CHECK((s.unit.stop() && s.unit.retire()));
     CHECK((machine->in_use == 0 && machine->violations == 0));
 }
 
@@ -388,81 +425,31 @@ TEST_CASE("nothing is ever mapped to the interrupt range", "[vtd][rule 19]") {
     REQUIRE(works());
 }
 
-/// A mutex that counts, and the registers that blame each access without it while they are watched.
-struct turns {
-    unsigned locked = 0;
-    unsigned unlocked = 0;
-    bool held = false;
-    bool watched = false;
-    unsigned wrong = 0;
-};
-struct counting_mutex {
-    turns* all;
-
-    constexpr void lock() {
-        all->wrong += all->held ? 1 : 0;
-        all->held = true;
-        ++all->locked;
-    }
-    constexpr void unlock() {
-        all->wrong += all->held ? 0 : 1;
-        all->held = false;
-        ++all->unlocked;
-    }
-};
-template <class Hardware>
-struct guarded_registers {
-    registers<Hardware> below;
-    turns* all;
-
-    constexpr void look() { all->wrong += all->watched && !all->held ? 1 : 0; }
-    constexpr std::uint32_t read32(std::uint32_t at) {
-        look();
-        return below.read32(at);
-    }
-    constexpr std::uint64_t read64(std::uint32_t at) {
-        look();
-        return below.read64(at);
-    }
-    constexpr void write32(std::uint32_t at, std::uint32_t value) {
-        look();
-        below.write32(at, value);
-    }
-    constexpr void write64(std::uint32_t at, std::uint64_t value) {
-        look();
-        below.write64(at, value);
-    }
-};
-
-TEST_CASE("an invalidation is one turn at the unit, however it ends", "[vtd]") {
-    enum class trouble { none, refused, stalled, gone, queue };
-    // `pages` that do not touch each other; 0: everything. `at`: the order that goes wrong. `orders`
-    // in all: a flush and a request for each page, and none after one that failed.
+TEST_CASE("an invalidation is what was asked for up to the first error, and no more", "[vtd]") {
+    enum class trouble { none, refused, stalled, gone };
+    // `pages` that do not touch each other; 0: everything. `at`: the order that goes wrong.
+    // `orders` in all: a flush and a request for each page, and none after one that failed.
     constexpr auto works = [](unsigned pages, trouble what, unsigned at, errc expected,
                               unsigned orders) {
-        using hardware = fake_unit<1>;
-        hardware machine;
+        fake_unit<2> machine;
         machine.cap |= cap_rwbf; // so that there is more than one step to each request
-        turns all;
-        auto unit = pt::vtd::unit<guarded_registers<hardware>, fake_clock<hardware>>::attach(
-                        {{&machine}, &all}, 4096, {&machine})
-                        .value();
-        pt::vtd::register_invalidator invalidator{unit, 7, counting_mutex{&all}};
-        pt::range<iova> parts[8];
+        auto unit = driver(machine, by_registers());
+        bool ok = unit.start().has_value();
+        pt::vtd::domain_invalidator invalidator{unit, 7};
+        range<iova> parts[8];
         for (unsigned i = 0; i < pages; ++i) {
             parts[i] = {iova{i * 0x10'0000}, 0x1000};
         }
-        using stale_set = pt::paging::stale_set<iova>;
         const stale_set stale = pages == 0 ? stale_set::all() : stale_set{parts, pages, false};
-        machine.refuse_at = what == trouble::refused ? at : 0;
-        machine.stall_at = what == trouble::stalled ? at : 0;
+        const unsigned before = machine.orders;
+        machine.refuse_at = what == trouble::refused ? before + at : 0;
+        machine.stall_at = what == trouble::stalled ? before + at : 0;
         machine.vanish_at = what == trouble::gone ? machine.accesses + at : 0;
-        machine.gsts = what == trouble::queue ? QIE : 0;
-        all.watched = true;
         const auto done = invalidator.invalidate(stale);
-        return (done ? errc::none : done.error().code) == expected && all.locked == 1 &&
-               all.unlocked == 1 && !all.held && all.wrong == 0 && machine.violations == 0 &&
-               machine.orders == orders;
+        ok = ok && (done ? errc::none : done.error().code) == expected &&
+             machine.orders == before + orders && machine.violations == 0;
+        machine.recover();
+        return unit.stop() && unit.retire() && ok;
     };
     static_assert(works(0, trouble::none, 0, errc::none, 2));
     static_assert(works(3, trouble::none, 0, errc::none, 6));
@@ -476,23 +463,33 @@ TEST_CASE("an invalidation is one turn at the unit, however it ends", "[vtd]") {
     CHECK(works(3, trouble::stalled, 4, errc::time_out, 4));
     CHECK(works(0, trouble::gone, 1, errc::absent, 0));
     CHECK(works(3, trouble::gone, 1, errc::absent, 0));
-    CHECK(works(0, trouble::queue, 0, errc::busy, 0));
-    CHECK(works(3, trouble::queue, 0, errc::busy, 0));
 }
 
 TEST_CASE("a long random life: the device reaches what the model says, and nothing else",
           "[vtd][rule 14][rule 15][rule 18]") {
-    for (const std::uint64_t variant : {std::uint64_t{0}, cap_cm, cap_rwbf, cap_cm | cap_rwbf}) {
+    enum class way { registers, queue, scalable };
+    struct variant {
+        std::uint64_t cap;
+        way how;
+    };
+    for (const variant v :
+         {variant{0, way::registers}, variant{cap_cm, way::registers},
+          variant{cap_rwbf, way::registers}, variant{cap_cm | cap_rwbf, way::registers},
+          variant{0, way::queue}, variant{cap_cm | cap_rwbf, way::queue}, variant{0, way::scalable},
+          variant{cap_cm, way::scalable}}) {
         for (const bool by_page : {true, false}) {
             const auto machine = std::make_unique<fake_unit<48>>();
-            machine->cap |= variant;
+            machine->cap |= v.cap;
+            machine->ecap = v.how == way::scalable ? scalable_ecap : qemu_ecap;
             if (!by_page) {
                 machine->cap &= ~(std::uint64_t{1} << 39);
             }
-            scene s{*machine};
+            scene s{*machine, v.how == way::registers ? by_registers()
+                              : v.how == way::queue   ? unit_options{}
+                                                      : in_scalable_mode()};
             REQUIRE(s.ready);
             std::map<std::uint64_t, std::uint64_t> model; // page to page
-            std::mt19937 random{static_cast<std::uint32_t>(variant)};
+            std::mt19937 random{static_cast<std::uint32_t>(v.cap)};
             const auto pick = [&](std::uint32_t n) { return random() % n; };
             // Pages around a boundary of 2 MiB, so that both sizes and splits occur.
             const auto some_page = [&] { return std::uint64_t{256} + pick(1536); };
@@ -536,87 +533,6 @@ TEST_CASE("a long random life: the device reaches what the model says, and nothi
                 REQUIRE(machine->violation == nullptr);
             }
             CHECK(s.leave());
-        }
-    }
-}
-
-TEST_CASE("every order stalls or is refused once: the device is never let out", "[vtd][hostile]") {
-    for (const std::uint64_t variant : {std::uint64_t{0}, cap_cm, cap_rwbf}) {
-        for (const bool refused : {false, true}) {
-            for (unsigned n = 1;; ++n) {
-                REQUIRE(n < 100);
-                const auto machine = std::make_unique<fake_unit<48>>();
-                machine->cap |= variant;
-                (refused ? machine->refuse_at : machine->stall_at) = n;
-                unsigned failures = 0;
-                // Whatever fails is tried again, as its documentation says.
-                const auto twice = [&](auto step) {
-                    if (!step()) {
-                        ++failures;
-                        machine->recover();
-                        if (!step()) {
-                            ++failures;
-                        }
-                    }
-                };
-                auto unit = driver(*machine);
-                auto root = std::move(
-                    *root_table_of<fake_unit<48>>::create({machine.get()}, {machine.get()}));
-                domain_of<fake_unit<48>> domain{
-                    {machine.get()}, format_of(*machine), {machine.get()}};
-                invalidator_of<fake_unit<48>> invalidator{unit, 7};
-                const auto entry =
-                    pt::vtd::context_entry::translated(domain.root().value(), domain.format(), 7);
-
-                twice([&] { return unit.set_root_table(root.root()); });
-                twice([&] { return unit.enable_translation(); });
-                machine->hammer.source_id = nic;
-                machine->hammer.address = 0x1008;
-                machine->hammer.write = true;
-                machine->hammer.runs = true;
-                twice([&] {
-                    auto attached = root.attach({0, 0, 5, 0}, entry, unit);
-                    if (!attached) {
-                        machine->recover();
-                        ++failures;
-                        REQUIRE(root.detach({0, 0, 5, 0}, unit));
-                        attached = root.attach({0, 0, 5, 0}, entry, unit);
-                    }
-                    return attached;
-                });
-                {
-                    auto ticket = domain.map({iova{0x1000}, 0x1000}, hpa{0x10'0000}, read_write);
-                    REQUIRE(ticket);
-                    twice([&] { return ticket->redeem(invalidator); });
-                }
-                {
-                    auto ticket = domain.unmap({iova{0x1000}, 0x1000});
-                    REQUIRE(ticket);
-                    twice([&] { return ticket->redeem(invalidator); });
-                }
-                twice([&] { return root.detach({0, 0, 5, 0}, unit); });
-                CHECK(machine->dma(nic, 0x1008, true).reason == 0x2);
-                machine->hammer.runs = false;
-                for (std::size_t i = 0; i < machine->hammer.count; ++i) {
-                    const outcome& o = machine->hammer.seen[i];
-                    CHECK((!o.reached || (o.translated && o.to == 0x10'0008)));
-                }
-                twice([&] { return unit.disable_translation(); });
-                twice([&] { return root.retire(unit); });
-                {
-                    auto owed = domain.retire();
-                    twice([&] { return owed.redeem(invalidator); });
-                }
-                CHECK(machine->in_use == 0);
-                CHECK(machine->violation == nullptr);
-                // An order that cannot be refused goes through; past the last one nothing fails.
-                CHECK(failures <= 1);
-                if (machine->orders < n) {
-                    CHECK(failures == 0);
-                    break;
-                }
-                CHECK((failures == 1 || refused));
-            }
         }
     }
 }

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "interrupts.hpp"
+
+#include "pt/core/mmio.hpp"
+#include "pt/core/reg.hpp"
+#include "pt/lapic/registers.hpp"
+
+extern "C" const char interrupt_stubs[]; // in boot.S, 16 bytes each
+
+namespace kernel {
+
+/// What boot.S leaves on the stack.
+struct interrupt_frame {
+    std::uint64_t registers[15];
+    std::uint64_t vector;
+    std::uint64_t error_code;
+    std::uint64_t rip;
+    std::uint64_t cs;
+    std::uint64_t rflags;
+    std::uint64_t rsp;
+    std::uint64_t ss;
+};
+
+namespace {
+
+using pt::lapic::local_apic_id;
+using pt::lapic::spurious_interrupt_vector;
+
+// Registers of the local APIC that pt does not need [sdm, Local APIC Register Address Map].
+struct end_of_interrupt : pt::reg<end_of_interrupt, std::uint32_t> {
+    using reg::reg;
+    static constexpr std::uint32_t offset = 0x0B0;
+    static constexpr bits<31, 0, std::uint32_t> zero{};
+    static constexpr pt::field_list fields{zero};
+};
+struct lvt_timer : pt::reg<lvt_timer, std::uint32_t> {
+    using reg::reg;
+    static constexpr std::uint32_t offset = 0x320;
+    enum class mode : std::uint8_t { one_shot = 0, periodic = 1, tsc_deadline = 2 };
+    static constexpr bits<18, 17, mode> timer_mode{};
+    static constexpr bits<16, 16, bool> masked{};
+    static constexpr bits<7, 0, std::uint8_t> vector{};
+    static constexpr pt::field_list fields{timer_mode, masked, vector};
+};
+struct lvt_lint0 : pt::reg<lvt_lint0, std::uint32_t> {
+    using reg::reg;
+    static constexpr std::uint32_t offset = 0x350;
+    static constexpr bits<16, 16, bool> masked{};
+    static constexpr pt::field_list fields{masked};
+};
+struct initial_count : pt::reg<initial_count, std::uint32_t> {
+    using reg::reg;
+    static constexpr std::uint32_t offset = 0x380;
+    static constexpr bits<31, 0, std::uint32_t> count{};
+    static constexpr pt::field_list fields{count};
+};
+struct divide_configuration : pt::reg<divide_configuration, std::uint32_t> {
+    using reg::reg;
+    static constexpr std::uint32_t offset = 0x3E0;
+    static constexpr bits<3, 0, std::uint8_t> divide{}; ///< 0b1011 is by 1
+    static constexpr pt::field_list fields{divide};
+};
+
+constexpr pt::hpa local_apic_base{0xFEE0'0000};
+mmio local_apic() { return mmio{local_apic_base}; }
+
+template <class Register>
+void write(Register value) {
+    mmio page = local_apic();
+    pt::write(page, value);
+}
+
+/// A gate of the interrupt descriptor table in 64-bit mode [sdm].
+struct gate {
+    std::uint64_t low;
+    std::uint64_t high;
+};
+gate gates[256];
+
+std::uint32_t counts[256];
+void (*actions[256])();
+
+void load_gates() {
+    constexpr std::uint64_t code_segment = 0x08;        // as in boot.S
+    constexpr std::uint64_t present_interrupt = 0x8E00; // ring 0, interrupts off inside
+    for (unsigned vector = 0; vector < 256; ++vector) {
+        const auto handler = reinterpret_cast<std::uintptr_t>(interrupt_stubs + 16 * vector);
+        gates[vector] = {(handler & 0xFFFF) | code_segment << 16 | present_interrupt << 32 |
+                             (handler & 0xFFFF'0000) << 32,
+                         handler >> 32};
+    }
+    struct [[gnu::packed]] {
+        std::uint16_t limit;
+        std::uint64_t base;
+    } const pointer{sizeof gates - 1, reinterpret_cast<std::uintptr_t>(gates)};
+    asm volatile("lidt %0" : : "m"(pointer), "m"(gates));
+}
+
+} // namespace
+
+void start_interrupts() {
+    load_gates();
+
+    // Firmware has left the 8259s on, and they come in here: its timer would go on.
+    write(lvt_lint0{lvt_lint0::masked(true)});
+
+    using svr = spurious_interrupt_vector;
+    write(svr{svr::software_enabled(true), svr::vector(spurious_vector)});
+    write(divide_configuration{divide_configuration::divide(0b1011)});
+    write(lvt_timer{lvt_timer::timer_mode(lvt_timer::mode::one_shot),
+                    lvt_timer::vector(timer_vector)});
+}
+
+std::uint8_t apic_id() {
+    mmio page = local_apic();
+    return pt::read<local_apic_id>(page)[local_apic_id::apic_id];
+}
+
+std::uint32_t taken(std::uint8_t vector) { return counts[vector]; }
+
+std::uint32_t taken_in_all() {
+    std::uint32_t all = 0;
+    for (unsigned vector = first_test_vector; vector <= last_test_vector; ++vector) {
+        all += counts[vector];
+    }
+    return all;
+}
+
+void forget_interrupts() {
+    for (std::uint32_t& count : counts) {
+        count = 0;
+    }
+}
+
+void call_at(std::uint8_t vector, void (*action)()) { actions[vector] = action; }
+
+pt::pci::msi_message compatibility_message(std::uint8_t vector) {
+    return {local_apic_base.raw | std::uint64_t{apic_id()} << 12, vector};
+}
+
+void wait_for_interrupt(std::uint64_t nanoseconds) {
+    // QEMU's timer counts nanoseconds. Another rate would make the wait shorter or longer, and
+    // those who wait look at the clock.
+    constexpr std::uint64_t longest = 1'000'000'000;
+    const std::uint64_t count = nanoseconds < longest ? nanoseconds : longest;
+    write(initial_count{initial_count::count(static_cast<std::uint32_t>(count))});
+    // Interrupts are off for one more instruction after STI: none gets between it and HLT.
+    asm volatile("sti; hlt; cli" : : : "memory");
+    write(initial_count{initial_count::count(0)});
+}
+
+void pause_for(std::uint64_t nanoseconds) {
+    clock time;
+    const std::uint64_t start = time.now();
+    for (std::uint64_t passed = 0; passed < nanoseconds; passed = time.now() - start) {
+        wait_for_interrupt(nanoseconds - passed);
+    }
+}
+
+} // namespace kernel
+
+extern "C" void interrupt_taken(const kernel::interrupt_frame& frame) {
+    using namespace kernel;
+    if (frame.vector < 32) {
+        std::uint64_t address = 0;
+        asm volatile("mov %%cr2, %0" : "=r"(address));
+        say("exception ", frame.vector, ", error code ", frame.error_code, ", at ", frame.rip,
+            ", CR2 ", address);
+        give_up("exception");
+    }
+    ++counts[frame.vector];
+    if (actions[frame.vector] != nullptr) {
+        actions[frame.vector]();
+    }
+    if (frame.vector != spurious_vector) { // which needs no end [sdm]
+        write(end_of_interrupt{end_of_interrupt::zero(0)});
+    }
+}
