@@ -188,6 +188,10 @@ static_assert(scalable_ecap.raw == 0x0000'C998'8400'0000);
 
 // GCMD and GSTS
 using gcmd = global_command;
+// GCMD is a command and nothing else: what software composes is all there is, and nothing is read back.
+static_assert(gcmd::translation_enable.kind == pt::access::write_only &&
+              gcmd::compatibility_format_interrupt.writable);
+static_assert(gcmd{0}.after_write(~std::uint32_t{0}).raw == 0);
 using gsts = global_status;
 static_assert(gcmd{gcmd::translation_enable(true)}.raw == 0x8000'0000);
 static_assert(gcmd{gcmd::set_root_table_pointer(true)}.raw == 0x4000'0000);

@@ -15,6 +15,7 @@ namespace pt {
 enum class access : std::uint8_t {
     read_write,       ///< RW: software reads back what it wrote
     read_only,        ///< RO: writes are ignored
+    write_only,       ///< WO: a command, which reads as 0
     write_1_to_clear, ///< RW1C: writing 1 clears the bit, writing 0 leaves it
     preserve,         ///< RsvdP: software writes back what it read
     zero,             ///< RsvdZ: software writes 0
@@ -48,8 +49,8 @@ struct field {
     static constexpr Word mask = static_cast<Word>(value_mask << Low);
 
     /// Whether software may choose the value it writes.
-    static constexpr bool writable =
-        Access == access::read_write || Access == access::write_1_to_clear;
+    static constexpr bool writable = Access == access::read_write || Access == access::write_only ||
+                                     Access == access::write_1_to_clear;
 
     /// The value, for building or changing a register; it must fit.
     constexpr field_value<field> operator()(T value) const {

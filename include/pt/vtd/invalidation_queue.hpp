@@ -97,8 +97,8 @@ public:
         return invalidation_queue{registers, memory};
     }
 
-    // NOLINTNEXTLINE(performance-move-constructor-init): by the private copy, and then emptied
     constexpr invalidation_queue(invalidation_queue&& other) noexcept
+        // NOLINTNEXTLINE(performance-move-constructor-init): a private copy, and then emptied
         : invalidation_queue{std::as_const(other)} {
         other.leak();
     }

@@ -7,9 +7,9 @@
 #include <cstdint>
 
 /// The registers of a remapping unit [vt-d, "Register Descriptions"] but for those of its own
-/// interrupts (event.hpp). The type names are the manual's; its abbreviation stands in the comment.
-/// Bits that no field names are reserved: a register that is changed keeps them, one that is
-/// composed has them 0.
+/// interrupts (event.hpp), of memory types, performance monitoring, enhanced and virtual commands.
+/// The type names are the manual's; its abbreviation stands in the comment. Bits that no field
+/// names are reserved: a register that is changed keeps them, one that is composed has them 0.
 namespace pt::vtd {
 
 /// VER
@@ -176,20 +176,22 @@ struct extended_capability : reg<extended_capability, std::uint64_t> {
                                        page_walk_coherency};
 };
 
-/// GCMD: write-only. Bits that switch something stay as they are in GSTS; the others are orders
+/// GCMD. Bits that switch something stay as they are in GSTS; the others are orders
 /// that the unit carries out once.
 struct global_command : reg<global_command, std::uint32_t> {
     using reg::reg;
     static constexpr std::uint32_t offset = 0x18;
-    static constexpr bits<31, 31, bool> translation_enable{};                // TE
-    static constexpr bits<30, 30, bool> set_root_table_pointer{};            // SRTP, once
-    static constexpr bits<29, 29, bool> set_fault_log{};                     // SFL, once
-    static constexpr bits<28, 28, bool> enable_advanced_fault_logging{};     // EAFL
-    static constexpr bits<27, 27, bool> write_buffer_flush{};                // WBF, once
-    static constexpr bits<26, 26, bool> queued_invalidation_enable{};        // QIE
-    static constexpr bits<25, 25, bool> interrupt_remapping_enable{};        // IRE
-    static constexpr bits<24, 24, bool> set_interrupt_remap_table_pointer{}; // SIRTP, once
-    static constexpr bits<23, 23, bool> compatibility_format_interrupt{};    // CFI
+    // clang-format off
+    static constexpr bits<31, 31, bool, access::write_only> translation_enable{};                // TE
+    static constexpr bits<30, 30, bool, access::write_only> set_root_table_pointer{};            // SRTP, once
+    static constexpr bits<29, 29, bool, access::write_only> set_fault_log{};                     // SFL, once
+    static constexpr bits<28, 28, bool, access::write_only> enable_advanced_fault_logging{};     // EAFL
+    static constexpr bits<27, 27, bool, access::write_only> write_buffer_flush{};                // WBF, once
+    static constexpr bits<26, 26, bool, access::write_only> queued_invalidation_enable{};        // QIE
+    static constexpr bits<25, 25, bool, access::write_only> interrupt_remapping_enable{};        // IRE
+    static constexpr bits<24, 24, bool, access::write_only> set_interrupt_remap_table_pointer{}; // SIRTP, once
+    static constexpr bits<23, 23, bool, access::write_only> compatibility_format_interrupt{};    // CFI
+    // clang-format on
     static constexpr field_list fields{translation_enable,
                                        set_root_table_pointer,
                                        set_fault_log,

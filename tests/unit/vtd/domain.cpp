@@ -211,6 +211,24 @@ TEST_CASE("what attach() refuses changes nothing", "[vtd][domain]") {
     CHECK(m->end());
 }
 
+TEST_CASE("a virtual function goes through the unit of its physical one, by an entry of its own",
+          "[vtd][domain][rule 20]") {
+    const auto m = std::make_unique<rig>();
+    m->start();
+    guests g{*m};
+    constexpr pt::pci::function_address virtual_one{0, 0, 2, 1};
+    rig::attachment node{pt::vtd::requester::virtual_function(virtual_one, graphics)};
+    REQUIRE(g.a.attach(node));
+    CHECK(node.hardware() == &*m->driver[0]); // by itself it would be the other unit's
+    CHECK(m->dma(0, virtual_one, 0x1000).to == memory_of(0, 0x1000));
+    CHECK(m->dma(0, graphics, 0x1000).reason == 2);
+    REQUIRE(m->vtd->quarantine(node));
+    CHECK_FALSE(m->dma(0, virtual_one, 0x1000).reached);
+    REQUIRE(m->vtd->release(node));
+    CHECK(g.retire());
+    CHECK(m->end());
+}
+
 TEST_CASE("with a unit of the table that nobody added, nothing is started",
           "[vtd][remapping][domain]") {
     auto table = machine_table();

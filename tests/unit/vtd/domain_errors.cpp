@@ -13,7 +13,6 @@ namespace {
 
 using namespace vtd_domains;
 using pt::errc;
-using pt::error;
 using pt::hpa;
 
 enum class failure : std::uint8_t { stall, refusal, device_time_out, vanishing };

@@ -17,7 +17,6 @@ namespace {
 
 using namespace vtd_model;
 using pt::errc;
-using pt::error;
 using pt::hpa;
 using pt::iova;
 using pt::result;
@@ -87,7 +86,7 @@ struct life {
             CHECK(second);
         }
         CHECK_FALSE(m.guard.opened);
-        CHECK(blame() == "");
+        CHECK(blame() == "nothing");
     }
     template <class Step>
     void twice(const char* name, Step step) {
@@ -109,7 +108,7 @@ struct life {
     }
     /// What the fake blames us for.
     std::string blame() {
-        const std::string what = m.violation == nullptr ? "" : m.violation;
+        std::string what = m.violation == nullptr ? "nothing" : m.violation;
         m.forgive();
         return what;
     }
@@ -273,7 +272,7 @@ unsigned live_with(const kind& k, trouble what, unsigned n, bool& reached) {
     }
     CHECK(l.unit.retire());
     CHECK(m.in_use == before);
-    CHECK(l.blame() == "");
+    CHECK(l.blame() == "nothing");
     return l.failures;
 }
 

@@ -262,7 +262,7 @@ void check(const left& by, const wanted& how) {
     }
     CHECK(unit.retire());
     CHECK(m.in_use == of_firmware);
-    CHECK((m.violation == nullptr ? std::string{} : m.violation) == std::string{});
+    CHECK(std::string{m.violation == nullptr ? "nothing" : m.violation} == "nothing");
 }
 
 /// Every state that `wants` to be checked; how many there were.

@@ -24,7 +24,6 @@ using pt::vtd::interrupt_requester;
 using pt::vtd::interrupt_target;
 using pt::vtd::remappable_message;
 using pt::vtd::unit_event;
-using pt::vtd::unit_options;
 using hardware = fake_unit<12>;
 
 constexpr std::uint16_t nic = 0x28;

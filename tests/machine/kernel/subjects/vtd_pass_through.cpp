@@ -11,7 +11,6 @@ namespace {
 using kernel::attachment;
 using kernel::check;
 using kernel::check_blocked;
-using kernel::check_equal;
 using kernel::check_error;
 using kernel::check_no_fault;
 using kernel::check_without_entry;
