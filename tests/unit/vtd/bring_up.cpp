@@ -303,6 +303,47 @@ TEST_CASE("a unit is taken only where its registers make sense", "[vtd][hostile]
     CHECK(taken(0x10, qemu_cap, qemu_ecap | 0x3FF00) == malformed);
 }
 
+TEST_CASE("from version 6 on a unit may have no second stage, and so no widths", "[vtd][hostile]") {
+    constexpr std::uint64_t second_stage = std::uint64_t{1} << 46; // SSTS
+    const auto machine = std::make_unique<hardware>();
+    machine->cap &= ~std::uint64_t{0x1F00};
+    machine->ver = 0x60;
+    auto unit = take(*machine);
+    REQUIRE(unit);
+    CHECK(unit->limits(4, 39).error() == error{errc::not_supported, 4});
+    CHECK(unit->retire());
+    machine->ecap |= second_stage;
+    CHECK(take(*machine).error() == error{errc::malformed, 0x08});
+    machine->ecap &= ~second_stage;
+    machine->ver = 0x50;
+    CHECK(take(*machine).error() == error{errc::malformed, 0x08});
+}
+
+TEST_CASE("functions are attached to a unit whose start failed before it knew the tables",
+          "[vtd][scalable][errors]") {
+    unsigned half_started = 0;
+    for (unsigned order = 1; order < 12; ++order) {
+        const auto machine = std::make_unique<hardware>();
+        machine->ecap = scalable_ecap;
+        machine->cap |= cap_plmr | cap_phmr;
+        machine->firmware_translation(foreign_frame(*machine)); // in legacy mode
+        auto unit = driver(*machine, in_scalable_mode());
+        machine->stall_at = machine->orders + order;
+        const bool started = unit.start().has_value();
+        if (!started && (machine->gsts & QIE) != 0 && machine->asked_mode() == 0) {
+            ++half_started;
+            // The unit is in legacy mode still, and would refuse what scalable mode has to forget.
+            const auto format = format_of(*machine);
+            CHECK(unit.attach(pt::pci::function_address::from_source_id(nic),
+                              translation::second_stage(hpa{frame(7)}, format, 7)));
+            CHECK((machine->fsts & IQE) == 0);
+        }
+        CHECK(machine->violation == nullptr);
+        unit.leak();
+    }
+    CHECK(half_started != 0);
+}
+
 TEST_CASE("registers that lie over each other, over the fixed ones or outside are refused",
           "[vtd][hostile][rule 16]") {
     const auto machine = std::make_unique<fake_unit<1>>();

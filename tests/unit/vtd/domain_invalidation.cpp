@@ -389,6 +389,24 @@ TEST_CASE("what a device keeps itself is invalidated after the IOTLB, once ATS i
     CHECK(m->end());
 }
 
+TEST_CASE("by registers no device TLB is allowed, since none could be told to forget",
+          "[vtd][domain]") {
+    const auto m = std::make_unique<rig>();
+    for (auto& one : m->unit) {
+        one.ecap |= ecap_dt;
+    }
+    m->start({.invalidation = pt::vtd::invalidation_interface::registers});
+    rig::domain guest{*m->vtd, m->vtd->limits(39).value()};
+    rig::attachment keeps{nic, queue_depth};
+    CHECK(guest.attach(keeps) == error{errc::not_supported, 0x10});
+    CHECK_FALSE(keeps.attached());
+    rig::attachment keeps_nothing{nic};
+    REQUIRE(guest.attach(keeps_nothing));
+    REQUIRE(m->vtd->release(keeps_nothing));
+    CHECK(guest.retire());
+    CHECK(m->end());
+}
+
 TEST_CASE("a device that does not answer keeps nothing that is given back",
           "[vtd][domain][device tlb][errors]") {
     const auto m = with_device_tlbs();

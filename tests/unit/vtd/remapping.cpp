@@ -277,6 +277,46 @@ TEST_CASE("interrupt remapping is switched on everywhere or nowhere", "[vtd][rem
     CHECK(all->end());
 }
 
+TEST_CASE("an I/O APIC is behind the unit whose scopes have its number, not the one for all",
+          "[vtd][remapping][rule 20]") {
+    dmar_builder table;
+    table.bytes[36] = 38;
+    table.drhd(0, 0, unit_base[0]).scope(3, 8, 0xF0, {0x1F, 0}).end();
+    table.drhd(0, 1, unit_base[1]).end();
+    table.drhd(0, 1, unit_base[2], 1).end();
+    const auto m = std::make_unique<rig>(table);
+    m->take();
+    const auto behind = [&](std::uint8_t number) {
+        return m->vtd->with_unit_of(
+            pt::vtd::device_scope_type::io_apic, number,
+            [](rig::unit_type& unit, pt::pci::function_address source) -> pt::result<hpa> {
+                CHECK(source == pt::pci::function_address{0, 0xF0, 0x1F, 0});
+                return unit.register_base();
+            });
+    };
+    CHECK(behind(8).value() == hpa{unit_base[0]});
+    CHECK(behind(9).error() == error{errc::absent, 9});
+    CHECK(m->end());
+}
+
+TEST_CASE("units with no number of levels in common have a quarantine all the same",
+          "[vtd][remapping][rule 17]") {
+    const auto m = std::make_unique<rig>();
+    m->unit[0].cap = widths(m->unit[0].cap, 0b0010);
+    m->unit[1].cap = widths(m->unit[1].cap, 0b0100);
+    m->start();
+    CHECK(m->vtd->limits(39).error() == error{errc::not_supported, 39});
+    rig::attachment one{graphics};
+    rig::attachment other{nic};
+    REQUIRE(m->vtd->quarantine(one));
+    REQUIRE(m->vtd->quarantine(other));
+    CHECK(m->dma(0, graphics, 0x1000).reason == 5);
+    CHECK(m->dma(1, nic, 0x1000).reason == 5);
+    REQUIRE(m->vtd->release(one));
+    REQUIRE(m->vtd->release(other));
+    CHECK(m->end());
+}
+
 TEST_CASE("retire() of the machine waits for the functions in the quarantine", "[vtd][remapping]") {
     const auto m = std::make_unique<rig>();
     m->start();

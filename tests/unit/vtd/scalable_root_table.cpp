@@ -596,6 +596,10 @@ TEST_CASE("a PASID has a translation of its own", "[vtd][scalable]") {
     REQUIRE(narrow.root.attach(nic, old_domain.with_pasids(), narrow.to));
     CHECK(narrow.root.attach_pasid(nic, 255, nothing, narrow.to));
     CHECK(narrow.root.attach_pasid(nic, 256, nothing, narrow.to) == error{errc::out_of_range, 256});
+    scene<pt::no_wide_store> widest;
+    widest.hardware->ecap = model_ecap | u64{0x1F} << 35; // 32 bits: more than there are PASIDs
+    REQUIRE(widest.root.attach(nic, old_domain.with_pasids(), widest.to));
+    CHECK(widest.root.attach_pasid(nic, 0x7FFF, nothing, widest.to));
 }
 
 template <class Wide>
