@@ -16,6 +16,8 @@
 // - What the cached rights forbid is blocked without a fault record.
 // - A read that is blocked yields zeros; e1000e sends them.
 
+#include "devices.hpp"
+
 #include "../../examples/qemu/qemu.hpp"
 #include "../../examples/qemu/qemu_policies.hpp"
 
@@ -57,6 +59,10 @@
 namespace second_stage = pt::vtd::second_stage;
 using emulator::qemu;
 using emulator::qemu_mmio;
+using machine_test::edu_engine;
+using machine_test::qemu_order;
+using machine_test::scratch_directory;
+using machine_test::steady_clock;
 using pt::errc;
 using pt::hpa;
 using pt::iova;
@@ -128,31 +134,6 @@ constexpr std::uint32_t ring_size = 512;
 /// Where the devices find what the test needs for itself, in a table of its own.
 constexpr iova window_iova{0x7000};
 constexpr iova ring_iova{0x8000};
-
-/// A directory that goes away with its contents.
-class scratch_directory {
-public:
-    scratch_directory() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "pt-test-XXXXXX").string();
-        if (::mkdtemp(pattern.data()) == nullptr) {
-            throw std::runtime_error{"cannot create a directory like " + pattern};
-        }
-        path_ = pattern;
-    }
-    scratch_directory(const scratch_directory&) = delete;
-    scratch_directory& operator=(const scratch_directory&) = delete;
-    ~scratch_directory() { remove(); }
-
-    /// What is open stays usable.
-    void remove() const {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    [[nodiscard]] std::filesystem::path capture() const { return path_ / "sent.pcap"; }
-
-private:
-    std::filesystem::path path_;
-};
 
 /// With instruction counting and without sleep, virtual time jumps to the next timer, for no
 /// instruction is ever executed; and without the PIT that is mostly the one of edu's engine, whose
@@ -270,20 +251,6 @@ struct qemu_publication {
     void complete() { frames->complete(); }
 };
 
-struct steady_clock {
-    std::uint64_t now() {
-        const auto since = std::chrono::steady_clock::now().time_since_epoch();
-        return static_cast<std::uint64_t>(
-            std::chrono::duration_cast<std::chrono::nanoseconds>(since).count());
-    }
-};
-
-/// Every access is a message that QEMU has carried out before the next one is sent.
-struct qemu_order {
-    void release() {}
-    void acquire() {}
-};
-
 /// dma_memory: the NIC's ring.
 struct ring_memory {
     qemu* machine;
@@ -294,38 +261,6 @@ struct ring_memory {
     void write64(std::uint32_t offset, std::uint64_t value) {
         machine->write64(place(offset), value);
     }
-};
-
-/// edu's DMA engine, as QEMU's docs/specs/edu.txt describes it: a buffer of 4 KiB in the device,
-/// and copies between that and the bus.
-class edu_engine {
-public:
-    explicit edu_engine(qemu_mmio registers) : registers_{registers} {}
-
-    void load(iova from, std::uint64_t offset, std::uint64_t count) {
-        run(from.raw, buffer + offset, count, 1);
-    }
-    void store(std::uint64_t offset, iova to, std::uint64_t count) {
-        run(buffer + offset, to.raw, count, 3);
-    }
-
-private:
-    static constexpr std::uint64_t buffer = 0x4'0000;
-
-    void run(std::uint64_t source, std::uint64_t destination, std::uint64_t count,
-             std::uint64_t order) {
-        registers_.write64(0x80, source);
-        registers_.write64(0x88, destination);
-        registers_.write64(0x90, count);
-        registers_.write64(0x98, order);
-        for (unsigned polls = 0; (registers_.read64(0x98) & 1) != 0; ++polls) {
-            if (polls == 1'000'000) {
-                throw std::runtime_error{"edu's engine does not end"};
-            }
-        }
-    }
-
-    qemu_mmio registers_;
 };
 
 /// What a word of memory holds, so that whoever reads it knows where it lies.
@@ -379,8 +314,8 @@ private:
 class stand {
 public:
     explicit stand(shape of)
-        : machine_{options(of, scratch_.capture())},
-          capture_{scratch_.capture(), std::ios::binary},
+        : machine_{options(of, scratch_.path() / "sent.pcap")},
+          capture_{scratch_.path() / "sent.pcap", std::ios::binary},
           frames_{machine_},
           unit_{
               got(remapping::take({{}, {&frames_}, {&frames_}}, qemu_mmio{machine_, remapping_unit},
@@ -390,7 +325,7 @@ public:
                  second_stage::format{got(second_stage::limits_of(
                      unit_.capabilities(), unit_.extended_capabilities(), of.levels, of.aw_bits))},
                  {&frames_}},
-          edu_{qemu_mmio{machine_, edu_registers}},
+          edu_{machine_, edu_registers},
           ring_{qemu_mmio{machine_, nic_registers},
                 {&machine_},
                 {},

@@ -18,6 +18,8 @@
 // - Each of its entries is read when it is needed, in pieces, but no other thing happens meanwhile.
 #pragma once
 
+#include "devices.hpp"
+
 #include "../../examples/qemu/firmware_config.hpp"
 #include "../../examples/qemu/qemu.hpp"
 #include "../../examples/qemu/qemu_policies.hpp"
@@ -63,6 +65,10 @@ namespace vtd_machine {
 namespace second_stage = pt::vtd::second_stage;
 using emulator::qemu;
 using emulator::qemu_mmio;
+using machine_test::edu_engine;
+using machine_test::qemu_order;
+using machine_test::scratch_directory;
+using machine_test::steady_clock;
 using pt::errc;
 using pt::hpa;
 using pt::iova;
@@ -202,81 +208,6 @@ struct watched_publication {
 
     void publish(const std::uint64_t*, std::size_t) {}
     void complete() { (*seen)(); }
-};
-
-struct steady_clock {
-    std::uint64_t now() {
-        const auto since = std::chrono::steady_clock::now().time_since_epoch();
-        return static_cast<std::uint64_t>(
-            std::chrono::duration_cast<std::chrono::nanoseconds>(since).count());
-    }
-};
-
-/// Every access is a message that QEMU has carried out before the next one is sent.
-struct qemu_order {
-    void release() {}
-    void acquire() {}
-};
-
-/// edu's DMA engine, as QEMU's docs/specs/edu.txt describes it: a buffer of 4 KiB in the device,
-/// and copies between that and the bus.
-class edu_engine {
-public:
-    edu_engine(qemu& machine, hpa registers) : registers_{machine, registers} {}
-
-    void load(iova from, std::uint64_t offset, std::uint64_t count = 8) {
-        run(from.raw, buffer + offset, count, 1);
-    }
-    void store(std::uint64_t offset, iova to, std::uint64_t count = 8) {
-        run(buffer + offset, to.raw, count, 3);
-    }
-    /// The end of the buffer holds the mark, once load_mark() put it there.
-    void load_mark(iova from) { load(from, mark_offset); }
-    void store_mark(iova to) { store(mark_offset, to); }
-
-private:
-    static constexpr std::uint64_t buffer = 0x4'0000;
-    static constexpr std::uint64_t mark_offset = 0xFE0;
-
-    void run(std::uint64_t source, std::uint64_t destination, std::uint64_t count,
-             std::uint64_t order) {
-        registers_.write64(0x80, source);
-        registers_.write64(0x88, destination);
-        registers_.write64(0x90, count);
-        registers_.write64(0x98, order);
-        for (unsigned polls = 0; (registers_.read64(0x98) & 1) != 0; ++polls) {
-            if (polls == 1'000'000) {
-                throw std::runtime_error{"edu's engine does not end"};
-            }
-        }
-    }
-
-    qemu_mmio registers_;
-};
-
-/// A directory that goes away with its contents.
-class scratch_directory {
-public:
-    scratch_directory() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "pt-test-XXXXXX").string();
-        if (::mkdtemp(pattern.data()) == nullptr) {
-            throw std::runtime_error{"cannot create a directory like " + pattern};
-        }
-        path_ = pattern;
-    }
-    scratch_directory(const scratch_directory&) = delete;
-    scratch_directory& operator=(const scratch_directory&) = delete;
-    ~scratch_directory() { remove(); }
-
-    /// What is open stays usable.
-    void remove() const {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
-private:
-    std::filesystem::path path_;
 };
 
 /// With instruction counting and without sleep, virtual time jumps to the next timer, for no
