@@ -5,7 +5,7 @@
 #include "pt/core/policy.hpp"
 #include "pt/core/result.hpp"
 
-#include "row.hpp"
+#include "../flavours/row.hpp"
 
 #include <cstdint>
 

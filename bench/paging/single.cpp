@@ -2,7 +2,7 @@
 // One page a call: in order, which builds and takes down tables on the way, and at random in a guest
 // of 64 GiB, whose tables are there.
 #include "floors.hpp"
-#include "row.hpp"
+#include "../flavours/row.hpp"
 #include "tables.hpp"
 
 #include <cstdint>

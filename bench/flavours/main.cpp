@@ -144,6 +144,8 @@ int main(int argc, char** argv) {
     bench::add_split_join_rows(add);
     bench::add_two_threads_rows(add);
     bench::add_size_rows(add);
+    bench::add_local_apic_rows(add);
+    bench::add_io_exit_rows(add);
 
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) {

@@ -7,9 +7,9 @@
 
 /// What stands between the code under measurement and the program that measures it.
 ///
-/// The rows (every other source here but main.cpp) are compiled twice, into two programs: `general`,
-/// as a kernel is built, and `native`, with all vector registers of the machine. main.cpp is
-/// compiled as any program is, and includes nothing but this header, so that no inline function of
+/// The rows (flavour.cpp, and the folders that bench/CMakeLists.txt names) are compiled twice, into two
+/// programs: `general`, as a kernel is built, and `native`, with all vector registers of the machine.
+/// main.cpp is compiled as any program is, and includes nothing but this header, so that no inline function of
 /// pt is in a program twice, compiled in two ways (bench/flavours.py looks).
 namespace bench {
 
@@ -46,6 +46,8 @@ void add_single_rows(add_row add);
 void add_translate_rows(add_row add);
 void add_split_join_rows(add_row add);
 void add_two_threads_rows(add_row add);
+void add_local_apic_rows(add_row add);
+void add_io_exit_rows(add_row add);
 
 /// The compiler has to assume that somebody looks at the value and at all memory.
 template <class T>
@@ -82,7 +84,8 @@ private:
         asm("" : "+r"(work));
         return *work;
     }
-    alignas(128) inline static unsigned char room[sizeof(Work)]{};
+    alignas(alignof(Work) > 128 ? alignof(Work)
+                                : 128) inline static unsigned char room[sizeof(Work)]{};
 };
 
 } // namespace bench
