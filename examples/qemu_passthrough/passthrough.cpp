@@ -10,8 +10,13 @@
 
 #include "pt/e1000e/registers.hpp"
 #include "pt/e1000e/tx_ring.hpp"
+#include "pt/lapic/bus.hpp"
+#include "pt/lapic/inbox.hpp"
 #include "pt/lapic/injector.hpp"
 #include "pt/lapic/local_apic.hpp"
+#include "pt/lapic/message.hpp"
+#include "pt/lapic/register_page.hpp"
+#include "pt/lapic/registers.hpp"
 #include "pt/paging/ept.hpp"
 #include "pt/paging/table.hpp"
 #include "pt/paging/vtd_second_stage.hpp"
@@ -24,6 +29,7 @@
 #include "pt/pci/msi_x.hpp"
 #include "pt/pci/port_config_access.hpp"
 #include "pt/pci/virtual_function_view.hpp"
+#include "pt/vmx/interruption.hpp"
 #include "pt/vmx/io_bitmap.hpp"
 #include "pt/vtd/domain_invalidator.hpp"
 #include "pt/vtd/translation.hpp"
@@ -531,7 +537,8 @@ public:
         ports_ = got(pt::range<pt::io_port>::checked(
                          pt::io_port{static_cast<std::uint16_t>(to.address())}, device.size),
                      "ports of the I/O BAR");
-        return bitmap_.open(ports_);
+        const auto opened = bitmap_.open(ports_);
+        return opened ? pt::result<>{} : opened.error();
     }
     void message_opened(pt::pci::interrupt_source source, pt::pci::interrupt_message message) {
         if (source.kind != pt::pci::interrupt_kind::intx) {
@@ -540,7 +547,10 @@ public:
         }
     }
     void message_sent(pt::pci::interrupt_message message) {
-        pt::lapic::edge_sink{&apic_}.raise(static_cast<std::uint8_t>(message.data));
+        // The guest may have aimed it at anything: only a message for its local APIC is an interrupt.
+        if (const auto sent = pt::lapic::message_of_msi(message.address, message.data)) {
+            bus_.deliver(*sent);
+        }
     }
 
 private:
@@ -740,12 +750,15 @@ private:
 
     void interrupt() {
         story_.step("The device's interrupt reaches the guest's local APIC and is injected");
-        using pt::vmx::entry_interruption_information;
         constexpr std::uint8_t host_vector = 0x41;
         constexpr std::uint8_t guest_vector = 0x61;
         constexpr std::uint64_t host_apic = 0xFEE0'0000; // APIC id 0, fixed, edge
 
-        apic_.set_spurious_interrupt_vector(0x1FF);
+        constexpr std::uint32_t svr = pt::lapic::spurious_interrupt_vector::offset;
+        constexpr std::uint32_t eoi =
+            0x0B0; // the register that is written to end an interrupt [sdm]
+        using pt::lapic::effect_kind;
+        static_cast<void>(apic_.write(svr, pt::mmio_width::dword, 0x1FF)); // the guest enables it
         pt::lapic::injector injector{apic_, demo_vcpu{&interrupts_enabled_}};
         auto registers = guest_registers();
 
@@ -756,19 +769,19 @@ private:
             "the guest's MSI");
 
         next_interrupt(host_vector);
+        story_.check(kicks_ == 1, "the message is in the inbox, and the virtual processor is told");
+        apic_.synchronize();
         story_.check(apic_.registers().irr.highest() == guest_vector, "IRR has {:#x}",
                      guest_vector);
 
         interrupts_enabled_ = false;
         const auto closed = injector.before_entry();
-        story_.check(closed.interrupt_window &&
-                         !closed.event[entry_interruption_information::valid],
+        story_.check(closed.interrupt_window && !closed.event.present,
                      "RFLAGS.IF is 0: nothing is injected, the interrupt window is asked for");
         interrupts_enabled_ = true;
-        const auto first = injector.before_entry();
-        story_.check(first.event.raw == 0x8000'0061,
-                     "RFLAGS.IF is 1: VM-entry interruption information is {:#010x}",
-                     first.event.raw);
+        const auto first = pt::vmx::entry_of(injector.before_entry().event).information;
+        story_.check(first.raw == 0x8000'0061,
+                     "RFLAGS.IF is 1: VM-entry interruption information is {:#010x}", first.raw);
         story_.tell("ISR has {:#x}, PPR is {:#x}", apic_.registers().isr.highest(),
                     apic_.registers().ppr.raw);
 
@@ -784,12 +797,13 @@ private:
         const auto nested = injector.before_entry();
         story_.check(nested == pt::lapic::entry_decision{},
                      "a second interrupt comes while the first is in service: it waits");
-        const auto ended = apic_.eoi();
-        const auto second = injector.before_entry();
+        const auto ended = apic_.write(eoi, pt::mmio_width::dword, 0);
+        const auto second = pt::vmx::entry_of(injector.before_entry().event).information;
         story_.check(
-            ended.vector == guest_vector && !ended.broadcast && second.event.raw == 0x8000'0061,
-            "EOI of {:#x}: the next one is injected, {:#010x}", ended.vector, second.event.raw);
-        static_cast<void>(apic_.eoi());
+            ended.kind == effect_kind::end_of_interrupt && ended.ended.vector == guest_vector &&
+                !ended.ended.broadcast && second.raw == 0x8000'0061,
+            "EOI of {:#x}: the next one is injected, {:#010x}", ended.ended.vector, second.raw);
+        static_cast<void>(apic_.write(eoi, pt::mmio_width::dword, 0));
         story_.check(injector.before_entry() == pt::lapic::entry_decision{},
                      "EOI of that: nothing is left");
     }
@@ -950,7 +964,10 @@ private:
     std::uint64_t next_buffer_ = 0;
 
     pt::lapic::register_page apic_page_{};
-    pt::lapic::local_apic apic_{apic_page_};
+    pt::lapic::inbox inbox_{};
+    pt::lapic::local_apic<demo_time> apic_{apic_page_, inbox_, {}, {}};
+    unsigned kicks_ = 0;
+    pt::lapic::bus<one_vcpu> bus_{one_vcpu{&inbox_, &kicks_}};
     bool interrupts_enabled_ = false;
 };
 

@@ -9,6 +9,9 @@
 #include "../qemu/qemu_policies.hpp"
 
 #include "pt/core/policy.hpp"
+#include "pt/lapic/inbox.hpp"
+#include "pt/lapic/timer.hpp"
+#include "pt/lapic/vcpu_set.hpp"
 #include "pt/paging/table.hpp"
 
 #include <chrono>
@@ -220,7 +223,25 @@ static_assert(pt::barrier<qemu_order>);
 struct demo_vcpu {
     const bool* interrupts_enabled;
     bool can_take_interrupt() const { return *interrupts_enabled; }
+    bool can_take_nmi() const { return true; }
 };
 static_assert(pt::vcpu_state<demo_vcpu>);
+
+/// timer_clock of a guest that does not use its timer.
+struct demo_time {
+    std::uint64_t ticks() { return 0; }
+    std::uint64_t tsc() { return 0; }
+};
+static_assert(pt::lapic::timer_clock<demo_time>);
+
+/// vcpu_set: the one virtual processor. A VMM would send it an IPI, or wake it.
+struct one_vcpu {
+    pt::lapic::inbox* arriving;
+    unsigned* kicks;
+    std::uint32_t count() const { return 1; }
+    pt::lapic::inbox& inbox(std::uint32_t) const { return *arriving; }
+    void notify(std::uint32_t) const { ++*kicks; }
+};
+static_assert(pt::lapic::vcpu_set<one_vcpu>);
 
 } // namespace demo

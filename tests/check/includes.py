@@ -11,15 +11,17 @@ import tree
 STANDARD = {"cstdint", "cstddef", "compare", "concepts", "type_traits", "bit", "utility", "initializer_list", "new"}
 
 # Layer -> the layers that it may include besides itself. Arrows point down only.
-FREESTANDING_LAYERS = {"core", "memory", "pci", "paging", "vtd", "vmx", "lapic", "e1000e", "assign"}
+FREESTANDING_LAYERS = {"core", "memory", "pci", "paging", "vtd", "vcpu", "vmx", "svm", "lapic", "e1000e", "assign"}
 BELOW = {
     "core": set(),
     "memory": {"core"},
     "pci": {"core", "memory"},
     "paging": {"core", "memory"},
     "vtd": {"core", "memory", "pci", "paging"},
-    "vmx": {"core"},
-    "lapic": {"core", "vmx"},
+    "vcpu": {"core"},
+    "vmx": {"core", "vcpu"},
+    "svm": {"core", "vcpu", "vmx"},
+    "lapic": {"core", "vcpu"},
     "e1000e": {"core"},
     "assign": FREESTANDING_LAYERS,
     "hosted": FREESTANDING_LAYERS,

@@ -79,10 +79,35 @@ struct spin_lock {
     void unlock() { __atomic_clear(taken, __ATOMIC_RELEASE); }
 };
 
+/// The fields of the VMCS that decide what the guest can take.
 struct guest_state {
     const std::uint64_t* rflags;
-    bool can_take_interrupt() { return (*rflags & 0x200) != 0; }
+    const pt::vmx::interruptibility_state* blocking;
+    const pt::vmx::activity_state* activity;
+    bool can_take_interrupt() {
+        return pt::vmx::can_take_external_interrupt(*rflags, *blocking, *activity);
+    }
+    bool can_take_nmi() { return pt::vmx::can_take_nmi(*blocking, *activity); }
 };
+
+/// The guest's TSC is the host's, and its APIC timer counts at a third of it.
+struct guest_time {
+    std::uint64_t ticks() { return __builtin_ia32_rdtsc() / 3; }
+    std::uint64_t tsc() { return __builtin_ia32_rdtsc(); }
+};
+using guest_apic = pt::lapic::local_apic<guest_time>;
+using guest_injector = pt::lapic::injector<guest_state, guest_apic>;
+
+/// The guest's virtual processors; the kernel's part is to make one leave the guest, or wake.
+struct guest_vcpus {
+    pt::lapic::inbox* inboxes;
+    std::uint32_t size;
+    void (*kick)(std::uint32_t);
+    std::uint32_t count() { return size; }
+    pt::lapic::inbox& inbox(std::uint32_t n) { return inboxes[n]; }
+    void notify(std::uint32_t n) { kick(n); }
+};
+using guest_bus = pt::lapic::bus<guest_vcpus>;
 
 struct invept {
     std::uint64_t eptp;
@@ -144,8 +169,10 @@ struct guest {
     invept processors;
     dma_domain& dma;
     pt::vmx::shared_io_bitmap& ports;
-    pt::lapic::local_apic& apic;
-    guest_state vcpu;
+    guest_apic& apic;         // of its first virtual processor
+    guest_injector& injector; // likewise
+    guest_bus& bus;
+    pt::lapic::host_vector_routes& routes;
     bool nic_must_be_reset = false;
 };
 
@@ -238,6 +265,7 @@ pt::result<void> map_registers(const pt::pci::bar& bar, const pt::pci::bar_piece
 }
 
 /// Ports that are the same in guest and host are the guest's own; all others exit, and are forwarded.
+/// The guest's processors are out of it while the bitmaps change.
 pt::result<void> open_ports(const pt::pci::bar_change& change, pt::vmx::port_owner owner,
                             guest& to) {
     to.ports.close_all(owner);
@@ -246,7 +274,11 @@ pt::result<void> open_ports(const pt::pci::bar_change& change, pt::vmx::port_own
     }
     const auto ports = pt::range<pt::io_port>::checked(
         pt::io_port{static_cast<std::uint16_t>(change.device.address)}, change.device.size);
-    return ports ? to.ports.open(owner, *ports) : ports.error();
+    if (!ports) {
+        return ports.error();
+    }
+    const auto opened = to.ports.open(owner, *ports);
+    return opened ? pt::result<void>{} : opened.error();
 }
 
 /// What the guest does with its view of the NIC, as it concerns the guest's tables.
@@ -289,17 +321,19 @@ struct nic_events {
     void reset() { of->nic_must_be_reset = true; } // before the exit loop lets the guest go on
 };
 
-/// The guest's messages end at its own local APIC, as edges.
+/// The guest's messages go to its own local APICs, and to nobody else.
 struct nic_route {
-    pt::lapic::local_apic* apic;
+    guest_bus* bus;
 
     void open(pt::pci::interrupt_source, pt::pci::interrupt_message) {}
     void close(pt::pci::interrupt_source) {}
     void send(pt::pci::interrupt_source source, pt::pci::interrupt_message message) {
-        if (source.kind == pt::pci::interrupt_kind::intx || message.address >> 20 != 0xFEE) {
-            return; // the wire needs a virtual I/O APIC; elsewhere is no local APIC [sdm]
+        if (source.kind == pt::pci::interrupt_kind::intx) {
+            return; // the wire needs a virtual I/O APIC
         }
-        apic->accept(static_cast<std::uint8_t>(message.data), pt::lapic::trigger_mode::edge);
+        if (const auto sent = pt::lapic::message_of_msi(message.address, message.data)) {
+            bus->deliver(*sent);
+        } // elsewhere is no local APIC [sdm]
     }
     void use(pt::pci::interrupt_kind, std::uint16_t) {}
     bool pending(pt::pci::interrupt_source) { return false; }
@@ -463,30 +497,62 @@ void out(guest_config& config, pt::io_port port, pt::width size, std::uint32_t v
     }
 }
 
-/// False: not an instruction that this VMM completes.
-bool on_io_instruction(guest_config& config, std::uint64_t qualification, std::uint64_t& rax) {
-    using io = pt::vmx::io_instruction_qualification;
-    const io exit{qualification};
-    const auto size = exit.size();
-    if (!size || exit[io::string]) {
+/// What the VMCS says of an I/O-instruction exit. False: not an instruction that this VMM completes.
+struct io_exit {
+    std::uint64_t qualification;
+    std::uint32_t information;
+    std::uint32_t length;
+};
+bool on_io_instruction(guest_config& config, const io_exit& exit, std::uint64_t& rax) {
+    const auto instruction = pt::vmx::io_instruction_of(
+        pt::vmx::io_instruction_qualification{exit.qualification},
+        pt::vmx::io_instruction_information{exit.information}, exit.length);
+    if (!instruction || instruction->string) {
         return false;
     }
-    if (exit[io::direction] == pt::vmx::io_direction::out) {
-        out(config, exit.port(), *size, static_cast<std::uint32_t>(rax) & pt::all_ones(*size));
-        return true;
+    const pt::width size = instruction->size;
+    if (instruction->direction == pt::vcpu::io_direction::out) {
+        out(config, instruction->port, size, pt::vcpu::out_value(rax, size));
+    } else {
+        rax = pt::vcpu::accumulator_after_in(rax, size, in(config, instruction->port, size));
     }
-    // An IN of four bytes clears the upper half of RAX, a smaller one keeps the rest.
-    const std::uint64_t kept =
-        *size == pt::width::dword ? 0 : rax & ~std::uint64_t{pt::all_ones(*size)};
-    rax = kept | in(config, exit.port(), *size);
     return true;
 }
 
-std::uint32_t before_entry(guest& of, std::uint32_t idt_vectoring) {
-    pt::lapic::injector injector{of.apic, of.vcpu};
-    const auto [event, window] =
-        injector.before_entry(pt::vmx::reinject(pt::vmx::idt_vectoring_information{idt_vectoring}));
-    return window ? 0 : event.raw;
+/// The host took `vector`: if it is the device's, the guest gets what it asked for instead.
+bool on_external_interrupt(guest& of, std::uint32_t exit_interruption_information) {
+    const auto vector = pt::vmx::acknowledged_vector(
+        pt::vmx::exit_interruption_information{exit_interruption_information});
+    if (!vector) {
+        return false;
+    }
+    const auto sent = of.routes.find(*vector);
+    if (!sent) {
+        return false;
+    }
+    of.bus.deliver(*sent);
+    return true;
+}
+
+/// The guest's MOV to its xAPIC page, decoded.
+void on_apic_write(guest& of, std::uint32_t vcpu, std::uint32_t offset, std::uint32_t value) {
+    const auto effect = of.apic.write(offset, pt::mmio_width::dword, value);
+    if (effect.kind == pt::lapic::effect_kind::send) {
+        of.bus.deliver(vcpu, effect.command);
+    }
+}
+
+/// After an exit and before the next entry: what entry is to deliver, and what else to request.
+struct event_fields {
+    pt::vmx::entry_words words;
+    pt::lapic::entry_decision decision;
+};
+event_fields before_entry(guest& of, std::uint32_t idt_vectoring, std::uint32_t error_code,
+                          std::uint32_t instruction_length) {
+    of.injector.interrupted(pt::vmx::interrupted_event(
+        pt::vmx::idt_vectoring_information{idt_vectoring}, error_code, instruction_length));
+    const auto decision = of.injector.before_entry();
+    return {pt::vmx::entry_of(decision.event), decision};
 }
 
 pt::result<void> send(nic_ring& ring, pt::gpa at, std::uint32_t length) {

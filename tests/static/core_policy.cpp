@@ -478,16 +478,27 @@ using least = archetype::vcpu_state;
 static_assert(vcpu_state<least> && vcpu_state<derived<least>> && vcpu_state<with_state<least>>);
 static_assert(!vcpu_state<not_copied<least>> && !vcpu_state<only_moved<least>>);
 
-struct no_answer : least {
+struct no_interrupt : least {
     bool can_take_interrupt() = delete;
 };
-struct answer_int : least {
+struct interrupt_int : least {
     int can_take_interrupt();
 };
-struct answer_void : least {
+struct interrupt_void : least {
     void can_take_interrupt();
 };
-static_assert(!vcpu_state<no_answer> && !vcpu_state<answer_int> && !vcpu_state<answer_void>);
+struct no_nmi : least {
+    bool can_take_nmi() = delete;
+};
+struct nmi_int : least {
+    int can_take_nmi();
+};
+struct nmi_void : least {
+    void can_take_nmi();
+};
+static_assert(!vcpu_state<no_interrupt> && !vcpu_state<interrupt_int> &&
+              !vcpu_state<interrupt_void> && !vcpu_state<no_nmi> && !vcpu_state<nmi_int> &&
+              !vcpu_state<nmi_void>);
 } // namespace of_vcpu_state
 
 // An archetype is empty: as a [[no_unique_address]] member it costs nothing.

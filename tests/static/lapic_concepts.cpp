@@ -1,70 +1,213 @@
 // SPDX-License-Identifier: BSL-1.0
-// What may stand where a policy is asked for, and the register page as the manual has it.
+// What may stand where a policy of the local APIC's neighbours is asked for: each concept with its least
+// model, and a near miss for each member.
 
 #include "pt/core/archetype.hpp"
+#include "pt/core/mutex.hpp"
+#include "pt/lapic/bus.hpp"
+#include "pt/lapic/external_controller.hpp"
+#include "pt/lapic/host_vector_routes.hpp"
 #include "pt/lapic/injector.hpp"
+#include "pt/lapic/interrupt_lines.hpp"
+#include "pt/lapic/level_route.hpp"
 #include "pt/lapic/local_apic.hpp"
-#include "pt/lapic/register_page.hpp"
+#include "pt/lapic/vcpu_set.hpp"
 
-#include <cstddef>
+#include <cstdint>
 #include <type_traits>
-
-// The injector needs no more of a vcpu_state than its concept says.
-template class pt::lapic::injector<pt::archetype::vcpu_state>;
 
 namespace {
 
 using namespace pt::lapic;
+using u8 = std::uint8_t;
+using u32 = std::uint32_t;
 
-static_assert(pt::interrupt_sink<edge_sink>);
-// The local APIC itself is not a sink: it is not to be copied, and a sink is kept by value.
-static_assert(!pt::interrupt_sink<local_apic>);
-static_assert(!std::is_copy_constructible_v<local_apic> &&
-              !std::is_move_constructible_v<local_apic>);
-
-template <class Vcpu>
-concept injectable = requires {
-    typename injector<Vcpu>;
+template <class Archetype>
+struct not_copied : Archetype {
+    not_copied() = default;
+    not_copied(const not_copied&) = delete;
 };
-struct answers_int {
+
+// vcpu_set
+namespace of_vcpu_set {
+using least = archetype::vcpu_set;
+struct no_count : least {
+    u32 count() = delete;
+};
+struct count_64 : least {
+    std::uint64_t count();
+};
+struct no_inbox : least {
+    pt::lapic::inbox& inbox(u32) = delete;
+};
+struct inbox_copied : least {
+    pt::lapic::inbox inbox(u32);
+};
+struct inbox_const : least {
+    const pt::lapic::inbox& inbox(u32);
+};
+struct no_notify : least {
+    void notify(u32) = delete;
+};
+struct notify_answers : least {
+    bool notify(u32);
+};
+static_assert(vcpu_set<least> && !vcpu_set<not_copied<least>> && !vcpu_set<int>);
+static_assert(!vcpu_set<no_count> && !vcpu_set<count_64> && !vcpu_set<no_inbox> &&
+              !vcpu_set<inbox_copied> && !vcpu_set<inbox_const> && !vcpu_set<no_notify> &&
+              !vcpu_set<notify_answers>);
+} // namespace of_vcpu_set
+
+// external_controller
+namespace of_external_controller {
+using least = archetype::external_controller;
+struct no_acknowledge : least {
+    u8 acknowledge() = delete;
+};
+struct acknowledge_int : least {
+    int acknowledge();
+};
+static_assert(external_controller<least> && external_controller<no_external_controller>);
+static_assert(!external_controller<not_copied<least>> && !external_controller<no_acknowledge> &&
+              !external_controller<acknowledge_int>);
+} // namespace of_external_controller
+
+// host_lines, guest_line
+namespace of_lines {
+using least_host = archetype::host_lines;
+struct no_mask : least_host {
+    void mask(u32) = delete;
+};
+struct no_unmask : least_host {
+    void unmask(u32) = delete;
+};
+struct mask_answers : least_host {
+    bool mask(u32);
+};
+struct unmask_of_nothing : least_host {
+    void unmask();
+};
+static_assert(host_lines<least_host> && !host_lines<not_copied<least_host>>);
+static_assert(!host_lines<no_mask> && !host_lines<no_unmask> && !host_lines<mask_answers> &&
+              !host_lines<unmask_of_nothing>);
+
+using least_guest = archetype::guest_line;
+struct no_set : least_guest {
+    void set(wire_level) = delete;
+};
+struct set_bool : least_guest {
+    void set(bool); // which level is true?
+};
+struct set_answers : least_guest {
+    bool set(wire_level);
+};
+static_assert(guest_line<least_guest> && !guest_line<not_copied<least_guest>>);
+static_assert(!guest_line<no_set> && !guest_line<set_bool> && !guest_line<set_answers>);
+} // namespace of_lines
+
+// interrupt_controller: the local APIC, by reference; it need not be copied.
+struct no_time {
+    constexpr std::uint64_t ticks() { return 0; }
+    constexpr std::uint64_t tsc() { return 0; }
+};
+using apic_type = local_apic<no_time>;
+
+/// Exactly what the injector may use.
+struct least_controller {
+    least_controller() = default;
+    least_controller(const least_controller&) = delete;
+    void synchronize() {}
+    u8 pending() const { return 0; }
+    u8 acknowledge() { return 0; }
+    bool nmi_pending() const { return false; }
+    void take_nmi() {}
+    bool extint_pending() const { return false; }
+    void take_extint() {}
+    bool has_only_vectors() const { return true; }
+    u8 tpr_threshold() const { return 0; }
+    const register_page& registers() const { return page; }
+    register_page page{};
+};
+static_assert(interrupt_controller<apic_type> && interrupt_controller<least_controller>);
+
+namespace of_interrupt_controller {
+using least = least_controller;
+struct no_synchronize : least {
+    void synchronize() = delete;
+};
+struct no_pending : least {
+    u8 pending() const = delete;
+};
+struct pending_changes : least {
+    u8 pending();
+};
+struct no_acknowledge : least {
+    u8 acknowledge() = delete;
+};
+struct no_nmi_pending : least {
+    bool nmi_pending() const = delete;
+};
+struct no_take_nmi : least {
+    void take_nmi() = delete;
+};
+struct no_extint_pending : least {
+    bool extint_pending() const = delete;
+};
+struct no_take_extint : least {
+    void take_extint() = delete;
+};
+struct no_has_only_vectors : least {
+    bool has_only_vectors() const = delete;
+};
+struct no_tpr_threshold : least {
+    u8 tpr_threshold() const = delete;
+};
+struct registers_copied : least {
+    register_page registers() const;
+};
+static_assert(!interrupt_controller<no_synchronize> && !interrupt_controller<no_pending> &&
+              !interrupt_controller<pending_changes> && !interrupt_controller<no_acknowledge> &&
+              !interrupt_controller<no_nmi_pending> && !interrupt_controller<no_take_nmi> &&
+              !interrupt_controller<no_extint_pending> && !interrupt_controller<no_take_extint> &&
+              !interrupt_controller<no_has_only_vectors> &&
+              !interrupt_controller<no_tpr_threshold> && !interrupt_controller<registers_copied>);
+} // namespace of_interrupt_controller
+
+template <class Vcpu, class Apic, class Pic = no_external_controller>
+concept injectable = requires {
+    typename injector<Vcpu, Apic, Pic>;
+};
+struct answers_int : pt::archetype::vcpu_state {
     int can_take_interrupt() { return 1; }
 };
-static_assert(!injectable<answers_int>);
-static_assert(!injectable<int>);
+static_assert(injectable<pt::archetype::vcpu_state, apic_type>);
+static_assert(!injectable<answers_int, apic_type> && !injectable<int, apic_type>);
+static_assert(!injectable<pt::archetype::vcpu_state, int>);
+static_assert(!injectable<pt::archetype::vcpu_state, apic_type, int>);
+
+// Pending interrupts and the state of lines are in one place.
+template <class T>
+constexpr bool is_in_one_place =
+    !std::is_copy_constructible_v<T> && !std::is_copy_assignable_v<T> &&
+    !std::is_move_constructible_v<T> && !std::is_move_assignable_v<T>;
+static_assert(is_in_one_place<apic_type> && is_in_one_place<bus<archetype::vcpu_set>> &&
+              is_in_one_place<injector<pt::archetype::vcpu_state, apic_type>> &&
+              is_in_one_place<level_route<archetype::host_lines, archetype::guest_line>> &&
+              is_in_one_place<host_vector_routes>);
 
 // An empty policy costs nothing.
-static_assert(sizeof(injector<pt::archetype::vcpu_state>) == sizeof(void*));
-
-// [sdm] Local APIC Register Address Map, in bytes from the start of the page.
-static_assert(alignof(register_page) == 4096);
-static_assert(offsetof(register_page, id) == 0x20);
-static_assert(offsetof(register_page, version) == 0x30);
-static_assert(offsetof(register_page, tpr) == 0x80);
-static_assert(offsetof(register_page, apr) == 0x90);
-static_assert(offsetof(register_page, ppr) == 0xA0);
-static_assert(offsetof(register_page, eoi) == 0xB0);
-static_assert(offsetof(register_page, remote_read) == 0xC0);
-static_assert(offsetof(register_page, logical_destination) == 0xD0);
-static_assert(offsetof(register_page, destination_format) == 0xE0);
-static_assert(offsetof(register_page, svr) == 0xF0);
-static_assert(offsetof(register_page, isr) == 0x100);
-static_assert(offsetof(register_page, tmr) == 0x180);
-static_assert(offsetof(register_page, irr) == 0x200);
-static_assert(offsetof(register_page, esr) == 0x280);
-static_assert(offsetof(register_page, lvt_cmci) == 0x2F0);
-static_assert(offsetof(register_page, icr_low) == 0x300);
-static_assert(offsetof(register_page, icr_high) == 0x310);
-static_assert(offsetof(register_page, lvt_timer) == 0x320);
-static_assert(offsetof(register_page, lvt_thermal_sensor) == 0x330);
-static_assert(offsetof(register_page, lvt_performance_counters) == 0x340);
-static_assert(offsetof(register_page, lvt_lint0) == 0x350);
-static_assert(offsetof(register_page, lvt_lint1) == 0x360);
-static_assert(offsetof(register_page, lvt_error) == 0x370);
-static_assert(offsetof(register_page, initial_count) == 0x380);
-static_assert(offsetof(register_page, current_count) == 0x390);
-static_assert(offsetof(register_page, divide_configuration) == 0x3E0);
-static_assert(offsetof(register_page, self_ipi) == 0x3F0);
-// Eight registers, 16 bytes apart.
-static_assert(offsetof(vector_set, words[1]) == 16 && offsetof(vector_set, words[7]) == 0x70);
+static_assert(std::is_empty_v<archetype::vcpu_set> && std::is_empty_v<archetype::host_lines> &&
+              std::is_empty_v<archetype::guest_line> && std::is_empty_v<no_external_controller>);
+static_assert(sizeof(bus<archetype::vcpu_set>) == sizeof(u32));
+static_assert(sizeof(level_route<archetype::host_lines, archetype::guest_line>) == 16);
+static_assert(sizeof(host_vector_routes) == 2048);
 
 } // namespace
+
+// Each needs no more of its policies than their concepts say.
+template class pt::lapic::bus<pt::lapic::archetype::vcpu_set>;
+template class pt::lapic::level_route<pt::lapic::archetype::host_lines,
+                                      pt::lapic::archetype::guest_line, pt::archetype::mutex>;
+template class pt::lapic::injector<pt::archetype::vcpu_state, least_controller>;
+template class pt::lapic::injector<pt::archetype::vcpu_state, least_controller,
+                                   pt::lapic::archetype::external_controller>;

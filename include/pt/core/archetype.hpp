@@ -89,6 +89,7 @@ struct interrupt_sink {
 
 struct vcpu_state {
     constexpr bool can_take_interrupt() { return false; }
+    constexpr bool can_take_nmi() { return false; }
 };
 
 static_assert(pt::table_memory<table_memory>);

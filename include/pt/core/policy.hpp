@@ -138,11 +138,13 @@ concept interrupt_sink = policy<S> && requires(S& sink, std::uint8_t vector) {
     { sink.raise(vector) } -> std::same_as<void>;
 };
 
-/// What decides whether the virtual processor can take an external interrupt at the next VM entry.
-/// can_take_interrupt(): RFLAGS.IF is set and there is no blocking by STI or by MOV SS [sdm].
+/// What decides whether the virtual processor can take an event at the next VM entry.
+/// can_take_interrupt(): an external interrupt: RFLAGS.IF is set and nothing blocks. can_take_nmi():
+/// an NMI: no other is being handled and nothing blocks [sdm] [amd].
 template <class V>
 concept vcpu_state = policy<V> && requires(V& vcpu) {
     { vcpu.can_take_interrupt() } -> std::same_as<bool>;
+    { vcpu.can_take_nmi() } -> std::same_as<bool>;
 };
 
 } // namespace pt

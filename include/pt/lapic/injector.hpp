@@ -1,54 +1,280 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "pt/core/contract.hpp"
 #include "pt/core/policy.hpp"
-#include "pt/lapic/local_apic.hpp"
-#include "pt/vmx/interruption.hpp"
+#include "pt/core/result.hpp"
+#include "pt/lapic/apic_virtualization.hpp"
+#include "pt/lapic/external_controller.hpp"
+#include "pt/lapic/register_page.hpp"
+#include "pt/lapic/registers.hpp"
+#include "pt/vcpu/double_fault.hpp"
+#include "pt/vcpu/event.hpp"
 
+#include <concepts>
 #include <cstdint>
+#include <utility>
 
 namespace pt::lapic {
 
+/// What the injector needs of a local APIC; local_apic says what each member means.
+template <class A>
+concept interrupt_controller = requires(A& apic, const A& looked_at) {
+    { apic.synchronize() } -> std::same_as<void>;
+    { looked_at.pending() } -> std::same_as<std::uint8_t>;
+    { apic.acknowledge() } -> std::same_as<std::uint8_t>;
+    { looked_at.nmi_pending() } -> std::same_as<bool>;
+    { apic.take_nmi() } -> std::same_as<void>;
+    { looked_at.extint_pending() } -> std::same_as<bool>;
+    { apic.take_extint() } -> std::same_as<void>;
+    { looked_at.has_only_vectors() } -> std::same_as<bool>;
+    { looked_at.tpr_threshold() } -> std::same_as<std::uint8_t>;
+    { looked_at.registers() } -> std::same_as<const register_page&>;
+};
+
+/// Who takes fixed interrupts from IRR to the guest's handler.
+enum class fixed_interrupts : std::uint8_t {
+    injected,                   ///< the injector, by VM entry
+    virtual_interrupt_delivery, ///< the processor, with the control of that name [sdm]
+};
+
 /// What the next VM entry does about events.
 struct entry_decision {
-    /// For the VM-entry interruption-information field as it is; all zero: nothing is delivered. Its
-    /// needs_... say what else must be written with it.
-    vmx::entry_interruption_information event{};
-    /// For the control "interrupt-window exiting": an interrupt waits until the guest can take it.
+    /// What it delivers: for vmx::entry_of() or svm::injection_of(). Not present: nothing.
+    vcpu::event event{};
+    /// An interrupt waits until the guest can take it: request an exit for that moment ("interrupt-window
+    /// exiting"; V_IRQ and the VINTR intercept under SVM).
     bool interrupt_window = false;
+    /// An NMI waits: likewise ("NMI-window exiting"; the IRET intercept, or V_NMI).
+    bool nmi_window = false;
+    /// For the control "TPR threshold", 0..15: the class of an interrupt that only TPR holds back, so that
+    /// a guest that lowers TPR below it exits. 0: there is none.
+    std::uint8_t tpr_threshold = 0;
+    /// For the guest-state field, with virtual-interrupt delivery; else 0.
+    guest_interrupt_status status{};
 
     friend constexpr bool operator==(const entry_decision&, const entry_decision&) = default;
 };
 
-/// Decides before each VM entry what it delivers, and moves what it delivers from IRR to ISR.
-template <vcpu_state Vcpu>
+/// An NMI that was taken from the local APIC and has not arrived.
+enum class undelivered_nmi : std::uint8_t {
+    none,
+    interrupted, ///< its delivery has already blocked NMIs: it goes first
+    deferred, ///< an exception went first, whose handler ends the blocking: it waits for its window
+};
+
+/// Events that were taken for the guest and have not arrived in it: what must be saved beside the state
+/// of the local APIC, or an interrupt is lost.
+struct undelivered_events {
+    vcpu::event exception{}; ///< or a software interrupt or exception
+    vcpu::event external_interrupt{};
+    undelivered_nmi nmi = undelivered_nmi::none;
+
+    friend constexpr bool operator==(const undelivered_events&,
+                                     const undelivered_events&) = default;
+};
+
+/// Decides before each VM entry which event it delivers, and what must be requested for those that wait.
+/// One event an entry, in this order [sdm, Priority Among Concurrent Events]: an exception, or what the
+/// last exit interrupted; an NMI; ExtINT; the highest pending vector of the local APIC.
+///
+///     exit -> interrupted(what it interrupted) -> [raise(an exception)] -> before_entry() -> entry
+///
+/// Nothing is lost: an event that is decided upon counts as arrived unless interrupted() says otherwise.
+/// One CPU at a time calls, the owner of the local APIC.
+template <vcpu_state Vcpu, interrupt_controller Apic,
+          external_controller Pic = no_external_controller>
 class injector {
 public:
-    constexpr injector(local_apic& apic, Vcpu vcpu) : apic_{&apic}, vcpu_{vcpu} {}
+    /// `apic` outlives the injector.
+    constexpr injector(Apic& apic, Vcpu vcpu, fixed_interrupts how = fixed_interrupts::injected)
+        : injector(apic, std::move(vcpu), Pic{}, how) {}
+    constexpr injector(Apic& apic, Vcpu vcpu, Pic controller,
+                       fixed_interrupts how = fixed_interrupts::injected)
+        : apic_{&apic}, fixed_{how}, vcpu_{std::move(vcpu)}, controller_{std::move(controller)} {}
 
-    /// Call it once for an entry that will take place: what it returns counts as delivered, and the VMM
-    /// that turns back keeps the decision for its next entry.
+    // What has not arrived is here once, not in copies.
+    injector(const injector&) = delete;
+    injector& operator=(const injector&) = delete;
+
+    /// The event has not arrived: after each exit, what it interrupted (vmx::interrupted_event(),
+    /// svm::interrupted_event()), before anything is raised; and the event of a decision whose entry
+    /// did not take place or failed. One that is not present changes nothing.
     ///
-    /// `first`: the event that has this entry for itself: vmx::reinject(...) of what the last exit
-    /// interrupted, or an exception of the VMM's own. Then no interrupt is taken, because an entry
-    /// delivers only one event; if one is pending, the window is requested.
-    [[nodiscard]] constexpr entry_decision
-    before_entry(vmx::entry_interruption_information first = {}) {
-        if (first[vmx::entry_interruption_information::valid]) {
-            return {first, apic_->pending() != 0};
+    /// Not for an exit by a task switch, whose event is part of the switch that the VMM emulates.
+    constexpr void interrupted(const vcpu::event& event) {
+        if (!event.present) {
+            return;
         }
-        if (apic_->pending() == 0) {
-            return {};
+        switch (event.type) {
+        case vcpu::event_type::external_interrupt:
+            expects(!held_.external_interrupt.present,
+                    "injector::interrupted: another interrupt has not arrived yet");
+            held_.external_interrupt = event;
+            break;
+        case vcpu::event_type::nmi: held_.nmi = undelivered_nmi::interrupted; break;
+        default:
+            expects(!held_.exception.present,
+                    "injector::interrupted: say what was interrupted before raising an exception");
+            held_.exception = event;
+            break;
         }
-        if (!vcpu_.can_take_interrupt()) {
-            return {{}, true};
+    }
+
+    /// An exception of the VMM's own for the guest, at the next entry. If the last exit interrupted another
+    /// one, or one was raised already, it becomes a double fault where [sdm] says so. An interrupt or an NMI
+    /// that was interrupted comes after it.
+    ///
+    /// errc::hardware_fault: that is a triple fault, nothing has changed; the guest shuts down.
+    constexpr result<void> raise(const vcpu::event& exception) {
+        expects(exception.type != vcpu::event_type::external_interrupt &&
+                    exception.type != vcpu::event_type::nmi,
+                "injector::raise: interrupts and NMIs come by the local APIC");
+        const result<vcpu::event> both = vcpu::combined(held_.exception, exception);
+        if (!both) {
+            return both.error();
         }
-        return {vmx::external_interrupt(apic_->acknowledge()), false};
+        held_.exception = *both;
+        return {};
+    }
+
+    /// Call it for each entry. Its event is as good as delivered: if the entry does not take place, or
+    /// fails, give the event to interrupted().
+    [[nodiscard]] constexpr entry_decision before_entry() {
+        apic_->synchronize();
+        if (holds_nothing() && apic_->has_only_vectors() && fixed_ == fixed_interrupts::injected)
+            [[likely]] {
+            return decide_on_vectors();
+        }
+        return decide_on_all();
+    }
+
+    /// Whether before_entry() would deliver something now, or with virtual-interrupt delivery the entry
+    /// itself: a virtual processor of which this is so does not stay halted.
+    [[nodiscard]] constexpr bool would_deliver() {
+        apic_->synchronize();
+        return held_.exception.present || held_.nmi == undelivered_nmi::interrupted ||
+               (nmi_waits() && vcpu_.can_take_nmi()) ||
+               ((held_.external_interrupt.present || extint_waits() || apic_->pending() != 0) &&
+                vcpu_.can_take_interrupt());
+    }
+
+    /// The virtual processor was reset or took INIT: what was on its way is gone.
+    constexpr void reset() { held_ = {}; }
+
+    /// What has not arrived, for saving it, after before_entry()'s decision was given back.
+    [[nodiscard]] constexpr const undelivered_events& undelivered() const { return held_; }
+    /// errc::malformed: an event in the place of another kind; nothing has changed.
+    constexpr result<void> restore(const undelivered_events& saved) {
+        using vcpu::event_type;
+        const event_type exception = saved.exception.type;
+        const bool is_exception = exception == event_type::hardware_exception ||
+                                  exception == event_type::software_interrupt ||
+                                  exception == event_type::privileged_software_exception ||
+                                  exception == event_type::software_exception;
+        if ((saved.exception.present && !is_exception) ||
+            (saved.external_interrupt.present &&
+             saved.external_interrupt.type != event_type::external_interrupt) ||
+            saved.nmi > undelivered_nmi::deferred) {
+            return error{errc::malformed, 0};
+        }
+        held_ = saved;
+        return {};
     }
 
 private:
-    local_apic* apic_;
+    /// What decide_on_all() says too where there is nothing but fixed vectors, which is nearly always.
+    constexpr entry_decision decide_on_vectors() {
+        if (apic_->pending() == 0) {
+            return {.tpr_threshold = apic_->tpr_threshold()};
+        }
+        if (!vcpu_.can_take_interrupt()) {
+            return {.interrupt_window = true};
+        }
+        // Those that wait are in its class or below: it holds them back, and not TPR.
+        return {.event = vcpu::external_interrupt(apic_->acknowledge())};
+    }
+
+    [[gnu::cold]] constexpr entry_decision decide_on_all() {
+        entry_decision decision{.event = next_event()};
+        decision.interrupt_window =
+            held_.external_interrupt.present || extint_waits() || fixed_waits();
+        decision.nmi_window = nmi_waits();
+        if (fixed_ == fixed_interrupts::virtual_interrupt_delivery) {
+            decision.status = guest_interrupt_status::of(apic_->registers());
+        } else {
+            decision.tpr_threshold = apic_->tpr_threshold();
+        }
+        return decision;
+    }
+
+    [[nodiscard]] constexpr bool holds_nothing() const {
+        return !held_.exception.present && !held_.external_interrupt.present &&
+               held_.nmi == undelivered_nmi::none;
+    }
+
+    constexpr vcpu::event next_event() {
+        if (held_.exception.present) {
+            if (held_.nmi == undelivered_nmi::interrupted) {
+                held_.nmi = undelivered_nmi::deferred;
+            }
+            return std::exchange(held_.exception, {});
+        }
+        // Asking whether NMIs are blocked would be wrong here: this one has blocked them itself.
+        if (held_.nmi == undelivered_nmi::interrupted) {
+            held_.nmi = undelivered_nmi::none;
+            return vcpu::nmi();
+        }
+        // If an exception went before it, its handler may have cleared IF, so it is asked.
+        if (held_.external_interrupt.present && vcpu_.can_take_interrupt()) {
+            return std::exchange(held_.external_interrupt, {});
+        }
+        if (nmi_waits() && vcpu_.can_take_nmi()) {
+            if (held_.nmi == undelivered_nmi::deferred) {
+                held_.nmi = undelivered_nmi::none;
+            } else {
+                apic_->take_nmi();
+            }
+            return vcpu::nmi();
+        }
+        return next_interrupt();
+    }
+
+    constexpr vcpu::event next_interrupt() {
+        // With nobody to answer, the request must not stay: it would wake the virtual processor for ever.
+        if (!has_external_controller && apic_->extint_pending()) {
+            apic_->take_extint();
+        }
+        // One that was interrupted, and cannot be taken yet, lets no other pass.
+        const bool extint = extint_waits();
+        if (held_.external_interrupt.present || (!extint && !fixed_waits()) ||
+            !vcpu_.can_take_interrupt()) {
+            return {};
+        }
+        if (extint) {
+            apic_->take_extint();
+            return vcpu::external_interrupt(controller_.acknowledge());
+        }
+        return vcpu::external_interrupt(apic_->acknowledge());
+    }
+
+    constexpr bool nmi_waits() const {
+        return held_.nmi != undelivered_nmi::none || apic_->nmi_pending();
+    }
+    constexpr bool extint_waits() const {
+        return has_external_controller && apic_->extint_pending();
+    }
+    constexpr bool fixed_waits() const {
+        return fixed_ == fixed_interrupts::injected && apic_->pending() != 0;
+    }
+
+    static constexpr bool has_external_controller = !std::same_as<Pic, no_external_controller>;
+
+    Apic* apic_;
+    undelivered_events held_{};
+    fixed_interrupts fixed_;
     [[no_unique_address]] Vcpu vcpu_;
+    [[no_unique_address]] Pic controller_;
 };
 
 } // namespace pt::lapic

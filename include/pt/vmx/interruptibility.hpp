@@ -12,14 +12,21 @@ namespace pt::vmx {
 struct interruptibility_state : reg<interruptibility_state, std::uint32_t> {
     using reg::reg;
     // clang-format off
-    static constexpr bits<4, 4, bool> enclave_interruption{};
-    static constexpr bits<3, 3, bool> blocking_by_nmi{};
-    static constexpr bits<2, 2, bool> blocking_by_smi{};
-    static constexpr bits<1, 1, bool> blocking_by_mov_ss{};
-    static constexpr bits<0, 0, bool> blocking_by_sti{};
+    static constexpr bits<31, 5, std::uint32_t, access::zero> reserved{};
+    static constexpr bits< 4, 4, bool> enclave_interruption{};
+    static constexpr bits< 3, 3, bool> blocking_by_nmi{}; ///< virtual-NMI blocking with "virtual NMIs"
+    static constexpr bits< 2, 2, bool> blocking_by_smi{};
+    static constexpr bits< 1, 1, bool> blocking_by_mov_ss{};
+    static constexpr bits< 0, 0, bool> blocking_by_sti{};
     // clang-format on
-    static constexpr field_list fields{enclave_interruption, blocking_by_nmi, blocking_by_smi,
-                                       blocking_by_mov_ss, blocking_by_sti};
+    static constexpr field_list fields{reserved,        enclave_interruption, blocking_by_nmi,
+                                       blocking_by_smi, blocking_by_mov_ss,   blocking_by_sti};
+
+    /// The state behind an instruction that the VMM has completed for the guest: blocking by STI and
+    /// by MOV SS lasts for one instruction.
+    [[nodiscard]] constexpr interruptibility_state after_instruction() const {
+        return with(blocking_by_mov_ss(false), blocking_by_sti(false));
+    }
 };
 
 /// Activity state, 32 bits.
@@ -45,6 +52,13 @@ enum class activity_state : std::uint32_t { active = 0, hlt = 1, shutdown = 2, w
            !blocking[interruptibility_state::blocking_by_sti] &&
            !blocking[interruptibility_state::blocking_by_mov_ss] &&
            activity != activity_state::wait_for_sipi;
+}
+
+/// Which window an NMI that cannot be taken waits for: false for the NMI window, true for the interrupt
+/// window. A processor may take the exit of the NMI window while STI still blocks [sdm, Other Causes of
+/// VM Exits]: a VMM that would wait for the end of that blocking by it would exit for ever.
+[[nodiscard]] constexpr bool nmi_waits_for_interrupt_window(interruptibility_state blocking) {
+    return blocking[interruptibility_state::blocking_by_sti];
 }
 
 } // namespace pt::vmx

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "pt/core/reg.hpp"
+#include "pt/core/result.hpp"
+#include "pt/vcpu/event.hpp"
 
 #include <cstdint>
 
@@ -17,7 +19,7 @@ enum class interruption_type : std::uint8_t {
     software_interrupt = 4,            ///< INT n
     privileged_software_exception = 5, ///< INT1
     software_exception = 6,            ///< INT3, INTO
-    other_event = 7,
+    other_event = 7,                   ///< at entry: a pending MTF exit
 };
 
 /// Why an exception, an NMI or (with "acknowledge interrupt on exit") an external interrupt exited.
@@ -25,8 +27,7 @@ struct exit_interruption_information : reg<exit_interruption_information, std::u
     using reg::reg;
     // clang-format off
     static constexpr bits<31, 31, bool, access::read_only>              valid{};
-    /// The exit undid NMI blocking in the middle of an IRET: set blocking by NMI before the guest
-    /// resumes. Undefined when the IDT-vectoring information is valid and for double faults.
+    /// See nmi_unblocking.hpp for when it is defined and what to do.
     static constexpr bits<12, 12, bool, access::read_only>              nmi_unblocking_due_to_iret{};
     static constexpr bits<11, 11, bool, access::read_only>              error_code_valid{};
     static constexpr bits<10,  8, interruption_type, access::read_only> type{};
@@ -60,50 +61,104 @@ struct entry_interruption_information : reg<entry_interruption_information, std:
     static constexpr bits< 7,  0, std::uint8_t>                vector{};
     // clang-format on
     static constexpr field_list fields{valid, reserved, deliver_error_code, type, vector};
-
-    /// The VM-entry exception error code must be written too; for a re-injected event it is the
-    /// IDT-vectoring error code.
-    [[nodiscard]] constexpr bool needs_error_code() const {
-        return (*this)[valid] && (*this)[deliver_error_code];
-    }
-
-    /// The VM-entry instruction length must be written too, because the return address lies behind the
-    /// instruction; for a re-injected event it is the VM-exit instruction length.
-    [[nodiscard]] constexpr bool needs_instruction_length() const {
-        const interruption_type event = (*this)[type];
-        return (*this)[valid] && (event == interruption_type::software_interrupt ||
-                                  event == interruption_type::privileged_software_exception ||
-                                  event == interruption_type::software_exception);
-    }
-
-    /// Blocking by NMI in the guest's interruptibility state must be cleared, or VM entry with virtual
-    /// NMIs fails: the interrupted delivery of this NMI has set it already.
-    [[nodiscard]] constexpr bool needs_nmi_blocking_cleared() const {
-        return (*this)[valid] && (*this)[type] == interruption_type::nmi;
-    }
 };
 
-/// The entry word that delivers an external interrupt.
-[[nodiscard]] constexpr entry_interruption_information external_interrupt(std::uint8_t vector) {
-    using entry = entry_interruption_information;
-    return entry{entry::valid(true), entry::type(interruption_type::external_interrupt),
-                 entry::vector(vector)};
-}
+/// Everything that the VMM writes before an entry that delivers an event.
+struct entry_words {
+    /// VM-entry interruption information.
+    entry_interruption_information information{};
+    /// VM-entry exception error code; counts if information says deliver_error_code.
+    std::uint32_t error_code = 0;
+    /// VM-entry instruction length in bytes; counts for software events: the return address that the
+    /// guest's handler gets lies that far behind RIP. Other events ignore it.
+    std::uint32_t instruction_length = 0;
+    /// Clear blocking by NMI in the guest's interruptibility state. The interrupted delivery of this
+    /// NMI has set it already, and with "virtual NMIs" entry would fail. A new NMI is injected only
+    /// while the bit is 0 (can_take_nmi), so that clearing it changes nothing.
+    bool clear_blocking_by_nmi = false;
 
-/// The entry word that delivers once more what the exit interrupted; all zero if it interrupted
-/// nothing. Undefined and reserved bits do not pass. Ask the word's needs_... what else VM entry wants.
+    friend constexpr bool operator==(const entry_words&, const entry_words&) = default;
+};
+
+/// What delivers `event` at the next VM entry; all zero if it is not present. A new event is one that
+/// the guest can take (interruptibility.hpp); one whose delivery was interrupted always goes in again.
 ///
-/// Not for two exits: an event that led to a task-switch exit is part of the switch, which the VMM
-/// emulates, and one during which another exception exited becomes a double fault where [sdm] says so.
-[[nodiscard]] constexpr entry_interruption_information
-reinject(idt_vectoring_information interrupted) {
-    using idt = idt_vectoring_information;
+/// In real-address mode exceptions have no error code, and entry fails with one [sdm, Checks on
+/// VM-Entry Control Fields]: an exception of the VMM's own says so by has_error_code. CR2, DR6 and
+/// the like are the VMM's to write.
+[[nodiscard]] constexpr entry_words entry_of(const vcpu::event& event) {
     using entry = entry_interruption_information;
-    if (!interrupted[idt::valid]) {
+    if (!event.present) {
         return {};
     }
-    return entry{entry::valid(true), entry::deliver_error_code(interrupted[idt::error_code_valid]),
-                 entry::type(interrupted[idt::type]), entry::vector(interrupted[idt::vector])};
+    entry_words words{.information =
+                          entry{entry::valid(true), entry::deliver_error_code(event.has_error_code),
+                                entry::type(static_cast<interruption_type>(event.type)),
+                                entry::vector(event.vector)},
+                      .clear_blocking_by_nmi = event.type == vcpu::event_type::nmi};
+    if (event.has_error_code) {
+        words.error_code = event.error_code & 0xFFFF; // bits 31:16 must be 0
+    }
+    if (vcpu::is_software(event.type)) {
+        words.instruction_length = event.instruction_length;
+    }
+    return words;
+}
+
+/// An event out of one of the two exit words. Types 1 and 7 do not come out of a guest's IDT, and
+/// give none.
+template <class Information>
+[[nodiscard]] constexpr vcpu::event event_in(Information information, std::uint32_t error_code,
+                                             std::uint32_t instruction_length) {
+    const interruption_type type = information[Information::type];
+    if (!information[Information::valid] || type == interruption_type::reserved ||
+        type == interruption_type::other_event) {
+        return {};
+    }
+    constexpr std::uint32_t longest_instruction = 15;
+    const bool with_code = information[Information::error_code_valid];
+    const auto event_type = static_cast<vcpu::event_type>(type);
+    const bool with_length =
+        vcpu::is_software(event_type) && instruction_length <= longest_instruction;
+    return {.present = true,
+            .type = event_type,
+            .vector = information[Information::vector],
+            .has_error_code = with_code,
+            .instruction_length = static_cast<std::uint8_t>(with_length ? instruction_length : 0),
+            .error_code = with_code ? error_code : 0};
+}
+
+/// The event whose delivery the exit interrupted, to be delivered again by entry_of; not present if
+/// the exit interrupted none. `error_code`: IDT-vectoring error code; `instruction_length`: VM-exit
+/// instruction length. Both count only where the event has them. Undefined bits do not pass.
+///
+/// Two exits want something else: after a task-switch exit the event is part of the switch that the
+/// VMM emulates; and if an exception exited that the VMM gives to the guest, the two are to be
+/// combined (vcpu/double_fault.hpp).
+[[nodiscard]] constexpr vcpu::event interrupted_event(idt_vectoring_information interrupted,
+                                                      std::uint32_t error_code,
+                                                      std::uint32_t instruction_length) {
+    return event_in(interrupted, error_code, instruction_length);
+}
+
+/// The exception, NMI or interrupt that exited, as an event that the VMM could give to the guest.
+/// `error_code`: VM-exit interruption error code; `instruction_length`: VM-exit instruction length.
+[[nodiscard]] constexpr vcpu::event exit_event(exit_interruption_information exited,
+                                               std::uint32_t error_code,
+                                               std::uint32_t instruction_length) {
+    return event_in(exited, error_code, instruction_length);
+}
+
+/// The host's vector of an external-interrupt exit. errc::absent when the interrupt was not
+/// acknowledged (without the exit control "acknowledge interrupt on exit"): it is still pending, and
+/// the host takes it as soon as its interrupts are enabled.
+[[nodiscard]] constexpr result<std::uint8_t>
+acknowledged_vector(exit_interruption_information exited) {
+    using exit = exit_interruption_information;
+    if (!exited[exit::valid] || exited[exit::type] != interruption_type::external_interrupt) {
+        return error{errc::absent, exited.raw};
+    }
+    return exited[exit::vector];
 }
 
 } // namespace pt::vmx

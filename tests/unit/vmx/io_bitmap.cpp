@@ -9,7 +9,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <random>
 #include <vector>
 
@@ -20,6 +19,7 @@ using pt::error;
 using pt::io_port;
 using pt::range;
 using pt::width;
+using pt::vcpu::bitmap_change;
 using pt::vmx::io_bitmap;
 
 struct pages {
@@ -27,8 +27,8 @@ struct pages {
     std::uint64_t b[io_bitmap::words_per_page]{};
 };
 
-/// The processor's decision, written from the manual alone: a flag for each port, and an access that
-/// needs a port beyond the last one wraps around, which exits.
+/// The processor's decision, written from the manual alone: a flag for each port, and an access
+/// that needs a port beyond the last one wraps around, which exits.
 struct slow_bitmap {
     std::vector<bool> closed = std::vector<bool>(0x10000, true);
 
@@ -36,6 +36,15 @@ struct slow_bitmap {
         for (std::uint32_t i = 0; i != count; ++i) {
             closed.at(first + i) = value;
         }
+    }
+    /// Whether set() would change a flag.
+    bool changes(std::uint32_t first, std::uint32_t count, bool value) const {
+        for (std::uint32_t i = 0; i != count; ++i) {
+            if (closed.at(first + i) != value) {
+                return true;
+            }
+        }
+        return false;
     }
     bool exits(std::uint32_t port, unsigned width) const {
         for (unsigned i = 0; i != width; ++i) {
@@ -158,9 +167,89 @@ TEST_CASE("ports 0xCF8..0xCFF never open, and a range with one of them opens not
     REQUIRE(check());
 }
 
+TEST_CASE("a change says which way bits went, and nothing where all was so before",
+          "[vmx][rule 22]") {
+    constexpr auto check = [] {
+        constexpr bitmap_change nothing{};
+        constexpr bitmap_change opened{.opened = true};
+        constexpr bitmap_change closed{.closed = true};
+        std::uint64_t a[io_bitmap::words_per_page]{};
+        std::uint64_t b[io_bitmap::words_per_page]{};
+        io_bitmap bitmap{a, b};
+        // Of one word, of the last and the first word of the pages, and of many words.
+        bool good = true;
+        for (const range<io_port> ports : {range{io_port{0xC000}, 32}, range{io_port{0x7FFF}, 2},
+                                           range{io_port{0x1001}, 0xEFFE}}) {
+            const io_port last = ports.last();
+            good = good && bitmap.close(ports) == nothing && bitmap.closing(ports) == nothing;
+            good = good && bitmap.opening(ports) == opened;
+            good = good && bitmap.exits(last, width::byte); // the question changed nothing
+            good = good && bitmap.open(ports) == opened && !bitmap.exits(last, width::byte);
+            good = good && bitmap.open(ports) == nothing && bitmap.opening(ports) == nothing;
+
+            // One bit is enough, wherever it is.
+            for (const io_port one : {ports.first(), last, ports.first() + ports.size() / 2}) {
+                good = good && bitmap.closing({one, 1}) == closed;
+                good = good && !bitmap.exits(one, width::byte);
+                good = good && bitmap.close({one, 1}) == closed;
+                good = good && bitmap.opening(ports) == opened && bitmap.open(ports) == opened;
+            }
+            good = good && bitmap.closing(ports) == closed && bitmap.close(ports) == closed;
+        }
+        good = good && bitmap.opening({io_port{0xCF0}, 16}) == error{errc::refused, 0xCF8};
+        good = good && bitmap.close({io_port{0xCF8}, 8}) == nothing;
+        const range<io_port> none{io_port{0xC000}, 0};
+        return good && bitmap.open(none) == nothing && bitmap.close(none) == nothing &&
+               bitmap.opening(none) == nothing && bitmap.closing(none) == nothing;
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
+TEST_CASE("further ports of the machine never open either, and the first of all is named",
+          "[vmx][rule 22]") {
+    constexpr auto check = [] {
+        // In no order, with an empty one, up to the last port: interrupt controllers, a console,
+        // reset.
+        constexpr range<io_port> machine[] = {{io_port{0x3F8}, 8},
+                                              {io_port{0x20}, 2},
+                                              {io_port{0xA0}, 2},
+                                              {io_port{0x64}, 0},
+                                              {io_port{0xFFFF}, 1}};
+        std::uint64_t a[io_bitmap::words_per_page]{};
+        std::uint64_t b[io_bitmap::words_per_page]{};
+        io_bitmap bitmap{a, b, machine, 5};
+        const auto refused = [&](std::uint16_t first, std::uint64_t size, std::uint16_t where) {
+            const range<io_port> ports{io_port{first}, size};
+            return bitmap.open(ports) == error{errc::refused, where} &&
+                   bitmap.opening(ports) == error{errc::refused, where};
+        };
+        bool good = refused(0x21, 1, 0x21) && refused(0, 0x21, 0x20) && refused(0x80, 0x40, 0xA0);
+        good = good && refused(0x3FF, 1, 0x3FF) && refused(0x3F0, 9, 0x3F8);
+        good = good && refused(0, 0x1'0000, 0x20);
+        good = good && refused(0xA0, 0xC60, 0xA0) && refused(0x400, 0xC00, 0xCF8);
+        good = good && refused(0xFFFF, 1, 0xFFFF) && refused(0xFF00, 0x100, 0xFFFF);
+        for (std::size_t i = 0; i != io_bitmap::words_per_page; ++i) {
+            good = good && a[i] == ~std::uint64_t{0} && b[i] == ~std::uint64_t{0};
+        }
+        // Exactly between them, and where an empty range stands.
+        good = good && bitmap.open({io_port{0x22}, 0x7E}).has_value() &&
+               !bitmap.exits(io_port{0x64}, width::byte) &&
+               bitmap.exits(io_port{0x21}, width::word);
+        return good && bitmap.open({io_port{0xD00}, 0xF2FF}).has_value() &&
+               bitmap.exits(io_port{0xFFFE}, width::word) &&
+               !bitmap.exits(io_port{0xFFFE}, width::byte);
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
 TEST_CASE("random ranges of all sizes: each decision is that of the slow model", "[vmx][rule 22]") {
-    const auto memory = std::make_unique<pages>();
-    io_bitmap bitmap{memory->a, memory->b};
+    // The two pages lie apart, between words of somebody else.
+    constexpr std::uint64_t other = 0xA5A5'5A5A'A5A5'5A5A;
+    constexpr std::size_t page = io_bitmap::words_per_page;
+    std::vector<std::uint64_t> memory(2 * page + 30, other);
+    io_bitmap bitmap{memory.data() + page + 20, memory.data() + 10};
     slow_bitmap model;
     auto random = [engine = std::mt19937{22}]() mutable {
         return static_cast<std::uint32_t>(engine());
@@ -177,12 +266,18 @@ TEST_CASE("random ranges of all sizes: each decision is that of the slow model",
         const std::uint32_t count = size < 0x10000 - first ? size : 0x10000 - first;
         if (random() % 2 == 0) {
             const bool hits = count != 0 && first < 0xD00 && first + count > 0xCF8;
-            wrong_results += bitmap.open(ports(first, count)).has_value() == hits;
+            const auto foretold = bitmap.opening(ports(first, count));
+            const auto opened = bitmap.open(ports(first, count));
+            wrong_results += opened.has_value() == hits || foretold != opened;
             if (!hits) {
+                const bitmap_change expected{.opened = model.changes(first, count, false)};
+                wrong_results += opened != expected;
                 model.set(first, count, false);
             }
         } else {
-            bitmap.close(ports(first, count));
+            const bitmap_change expected{.closed = model.changes(first, count, true)};
+            wrong_results += bitmap.closing(ports(first, count)) != expected;
+            wrong_results += bitmap.close(ports(first, count)) != expected;
             model.set(first, count, true);
         }
         for (std::uint32_t near = 0; near != 8; ++near) {
@@ -199,6 +294,11 @@ TEST_CASE("random ranges of all sizes: each decision is that of the slow model",
     }
     REQUIRE(wrong_results == 0);
     REQUIRE(wrong_decisions == 0);
+    for (std::size_t i = 0; i != 10; ++i) {
+        REQUIRE(memory[i] == other);
+        REQUIRE(memory[page + 10 + i] == other);
+        REQUIRE(memory[2 * page + 20 + i] == other);
+    }
 }
 
 } // namespace
