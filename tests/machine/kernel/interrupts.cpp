@@ -101,8 +101,12 @@ void load_gates() {
 void start_interrupts() {
     load_gates();
 
-    // Firmware has left the 8259s on, and they come in here: its timer would go on.
+    // Firmware has left the 8259s on, and they come in here: its timer would go on. Bochs 2.7 lets them
+    // in even then, so they are masked themselves.
     write(lvt_lint0{lvt_lint0::masked(true)});
+    ports io;
+    io.out8(pt::io_port{0x21}, 0xFF);
+    io.out8(pt::io_port{0xA1}, 0xFF);
 
     using svr = spurious_interrupt_vector;
     write(svr{svr::software_enabled(true), svr::vector(spurious_vector)});

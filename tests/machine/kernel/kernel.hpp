@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // A small kernel in which pt runs as it does in a hypervisor: freestanding, without a library, on a
-// processor that takes the devices' interrupts. QEMU boots it; each boot runs one subject.
+// processor that takes the devices' interrupts. QEMU boots it; each boot runs one subject. (Bochs
+// boots it, too, with the subjects of ../bochs.)
 //
 // To add tests: put a file into subjects/, in the form of
 //
@@ -69,8 +70,8 @@ void say(Parts... parts) {
 bool report(const char* name, bool holds);
 
 /// Begins another part of a subject: these words come before the names of its checks, so that the
-/// same checks can be made in each. nullptr: none any more.
-void begin_part(const char* words);
+/// same checks can be made in each, and `more` after them. nullptr: none any more.
+void begin_part(const char* words, const char* more = nullptr);
 
 /// Reports a named check: "ok NAME" or "FAILED NAME: why" to the runner. Gives back whether it
 /// holds.

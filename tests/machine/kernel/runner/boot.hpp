@@ -3,29 +3,13 @@
 // Boots the kernel on a QEMU machine of its own, and reads what it reports.
 #pragma once
 
+#include "report.hpp"
+
 #include <chrono>
-#include <optional>
 #include <string>
 #include <vector>
 
 namespace runner {
-
-/// One check that the kernel has reported.
-struct check {
-    std::string name;
-    bool holds = false;
-    std::string why; ///< it does not
-};
-
-/// A boot, from QEMU's start to its end.
-struct run {
-    std::vector<check> checks;
-    std::string log;  ///< all that the kernel printed
-    std::string said; ///< what QEMU itself printed
-    /// Why the checks are not all that there is to say: it was not the kernel's last line that
-    /// ended the machine, or lines are missing, or two checks have one name.
-    std::optional<std::string> defect;
-};
 
 /// Starts QEMU with a machine of 256 MiB, two e1000e (00:03.0 and 00:04.0 on one hub) and an edu
 /// (00:05.0), and the `devices` besides, and waits until it ends. `limit` is real time.

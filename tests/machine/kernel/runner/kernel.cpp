@@ -3,6 +3,7 @@
 // Which subjects of the kernel run on which machines. Each boot runs one subject, with each kernel
 // that was built; each of its checks is a section. How to add one: kernel.hpp.
 #include "boot.hpp"
+#include "sections.hpp"
 
 #include <chrono>
 #include <map>
@@ -98,18 +99,7 @@ void run_in_kernel(const std::string& subject, const std::vector<machine>& machi
     for (const std::string& compiler : kernels) {
         for (const machine& on : machines) {
             DYNAMIC_SECTION(compiler << ", " << on.name << (words.empty() ? "" : ": ") << words) {
-                const run& done = booted(compiler, on, command_line);
-                INFO("QEMU: " << done.said << "\nkernel:\n" << done.log);
-                DYNAMIC_SECTION("the run ends in order") {
-                    INFO(done.defect.value_or(""));
-                    CHECK_FALSE(done.defect);
-                }
-                for (const runner::check& each : done.checks) {
-                    DYNAMIC_SECTION(each.name) {
-                        INFO(each.why);
-                        CHECK(each.holds);
-                    }
-                }
+                runner::sections_of(booted(compiler, on, command_line));
             }
         }
     }
@@ -217,4 +207,95 @@ TEST_CASE("a device of the host passes through, while others are blocked",
     run_in_kernel("vtd_pass_through", remapping_units);
     run_in_kernel("vtd_pass_through", legacy_units, "registers");
     run_in_kernel("vtd_pass_through", {no_pass_through});
+}
+
+// The same checks as those under VMX (../../bochs), as far as they apply to SVM.
+
+TEST_CASE("a guest runs under SVM in each mode, on nested tables by pt", "[kernel][svm]") {
+    run_in_kernel("svm_guest", {no_unit});
+}
+
+TEST_CASE("IN and OUT exit where the I/O permissions map of pt says so, and nowhere else",
+          "[kernel][svm][rule 22]") {
+    run_in_kernel("svm_io_map", {no_unit});
+}
+
+TEST_CASE("an IOIO exit says which instruction it was, and pt how long it is", "[kernel][svm]") {
+    run_in_kernel("svm_io_exit", {no_unit});
+}
+
+TEST_CASE("a guest cannot tell an IN, OUT, INS or OUTS by pt from the processor's",
+          "[kernel][svm][vcpu]") {
+    run_in_kernel("svm_io_completion", {no_unit});
+}
+
+TEST_CASE("an SVM guest's IN, OUT, INS and OUTS reach the device by pt", "[kernel][svm][vcpu]") {
+    run_in_kernel("svm_io_device", {no_unit});
+}
+
+TEST_CASE("RDMSR and WRMSR exit where the MSR permissions map of pt says so, and nowhere else",
+          "[kernel][svm][rule 28]") {
+    run_in_kernel("svm_msr_map", {no_unit});
+}
+
+TEST_CASE("a nested page fault says what the guest did, and where", "[kernel][svm]") {
+    run_in_kernel("svm_nested_faults", {no_unit});
+}
+
+TEST_CASE("a nested page fault tells a walk of the guest's tables from its accesses",
+          "[kernel][svm]") {
+    run_in_kernel("svm_walks", {no_unit});
+}
+
+TEST_CASE("pt's nested format knows which entries the processor calls malformed",
+          "[kernel][svm][paging]") {
+    run_in_kernel("svm_nested_entries", {no_unit});
+}
+
+TEST_CASE("events that pt injects into an SVM guest arrive at its handlers as they should",
+          "[kernel][svm]") {
+    run_in_kernel("svm_injection", {no_unit});
+}
+
+TEST_CASE("under SVM an interrupt waits for its window, and arrives there once",
+          "[kernel][svm][lapic][rule 32]") {
+    run_in_kernel("svm_interrupt_window", {no_unit});
+}
+
+TEST_CASE("under SVM an NMI waits until the last one's handler has ended, and arrives once",
+          "[kernel][svm][lapic][rule 32]") {
+    run_in_kernel("svm_nmi_window", {no_unit});
+}
+
+TEST_CASE("under SVM an event whose delivery was interrupted arrives once",
+          "[kernel][svm][lapic][rule 32]") {
+    run_in_kernel("svm_interrupted_delivery", {no_unit});
+}
+
+TEST_CASE("under SVM an IRET that is interrupted leaves NMIs masked",
+          "[kernel][svm][lapic][rule 32]") {
+    run_in_kernel("svm_interrupted_iret", {no_unit});
+}
+
+TEST_CASE("under SVM exceptions in a delivery combine, and no interrupt is lost by them",
+          "[kernel][svm][lapic][rule 32]") {
+    run_in_kernel("svm_exception_in_delivery", {no_unit});
+}
+
+TEST_CASE("interrupts of the host reach the SVM guest's vectors in order, and end by its EOI",
+          "[kernel][svm][lapic]") {
+    run_in_kernel("svm_xapic_interrupts", {no_unit});
+}
+
+TEST_CASE("interrupts of the host reach the SVM guest in x2APIC mode, too",
+          "[kernel][svm][lapic]") {
+    run_in_kernel("svm_x2apic_interrupts", {no_unit});
+}
+
+TEST_CASE("TPR holds an SVM guest's interrupts back", "[kernel][svm][lapic][rule 26]") {
+    run_in_kernel("svm_task_priority", {no_unit});
+}
+
+TEST_CASE("an SVM guest's own messages arrive", "[kernel][svm][lapic][rule 28]") {
+    run_in_kernel("svm_own_messages", {no_unit});
 }

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// Into the guest and back: what VMX leaves to software are the general registers.
+    .set host_rsp, 0x6C14 // the field of the VMCS
+
+    .text
+    // enum class vmx_outcome vmx_enter(registers* rdi, bool launched esi). An exit arrives at vmx_exit with the stack as
+    // it was at the entry, the address of the registers on top. Their order is that of kernel::registers.
+    .globl vmx_enter
+vmx_enter:
+    push %rbx
+    push %rbp
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    push %rdi
+    mov $host_rsp, %eax
+    vmwrite %rsp, %rax
+    test %esi, %esi // moves below leave the flags alone
+    mov 0(%rdi), %rax
+    mov 8(%rdi), %rcx
+    mov 16(%rdi), %rdx
+    mov 24(%rdi), %rbx
+    mov 32(%rdi), %rbp
+    mov 40(%rdi), %rsi
+    mov 56(%rdi), %r8
+    mov 64(%rdi), %r9
+    mov 72(%rdi), %r10
+    mov 80(%rdi), %r11
+    mov 88(%rdi), %r12
+    mov 96(%rdi), %r13
+    mov 104(%rdi), %r14
+    mov 112(%rdi), %r15
+    mov 48(%rdi), %rdi
+    jnz 0f
+    vmlaunch
+    jmp 1f
+0:  vmresume
+1:  mov $1, %eax // CF: VMfailInvalid
+    jc 2f
+    mov $2, %eax // ZF: VMfailValid
+2:  pop %rdi
+    jmp 3f
+
+    .globl vmx_exit
+vmx_exit:
+    push %rdi
+    mov 8(%rsp), %rdi
+    mov %rax, 0(%rdi)
+    mov %rcx, 8(%rdi)
+    mov %rdx, 16(%rdi)
+    mov %rbx, 24(%rdi)
+    mov %rbp, 32(%rdi)
+    mov %rsi, 40(%rdi)
+    mov %r8, 56(%rdi)
+    mov %r9, 64(%rdi)
+    mov %r10, 72(%rdi)
+    mov %r11, 80(%rdi)
+    mov %r12, 88(%rdi)
+    mov %r13, 96(%rdi)
+    mov %r14, 104(%rdi)
+    mov %r15, 112(%rdi)
+    pop %rax
+    mov %rax, 48(%rdi)
+    pop %rdi
+    xor %eax, %eax
+3:  pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbp
+    pop %rbx
+    ret
+
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// A small hypervisor in this kernel: one virtual processor with 2 MiB of memory, which pt's nested
+// tables map page by page. QEMU is the processor, and says what pt's words must agree with.
+//
+// What the guest executes is small, and stands as bytes beside the check, with its assembly.
+//
+//     kernel::guest machine;
+//     machine.start(kernel::guest_mode::real);
+//     machine.execute({0xFA, 0xF4}); // cli; hlt
+//     kernel::check("it halts", machine.exits_with(exit_code::hlt));
+//
+// All that the guest's gates lead to is one VMMCALL for each vector: see handled().
+//
+// QEMU 7.2 has neither nRIP nor decode assists, nor V_NMI. What else it does not do as [amd] says
+// stands beside the checks.
+#pragma once
+
+#include "guest_memory.hpp"
+#include "kernel.hpp"
+
+#include "pt/core/address.hpp"
+#include "pt/core/result.hpp"
+#include "pt/paging/stale_set.hpp"
+#include "pt/paging/table.hpp"
+#include "pt/paging/x86_64.hpp"
+#include "pt/svm/event.hpp"
+#include "pt/svm/exit.hpp"
+#include "pt/svm/interrupt_control.hpp"
+#include "pt/svm/io_permission_map.hpp"
+#include "pt/svm/msr_permission_map.hpp"
+#include "pt/vcpu/event.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+
+namespace kernel {
+
+// ------------------------------------------------------------------------------------ the VMCB
+
+/// [amd, Layout of VMCB]
+struct vmcb_segment {
+    std::uint16_t selector;
+    std::uint16_t attributes; ///< bits 55:52 and 47:40 of a descriptor
+    std::uint32_t limit;
+    std::uint64_t base;
+};
+
+struct vmcb {
+    std::uint16_t cr_read_intercepts;
+    std::uint16_t cr_write_intercepts;
+    std::uint32_t dr_intercepts;
+    std::uint32_t exception_intercepts;
+    std::uint32_t intercepts[2]; ///< by the numbers of enum intercept
+    std::uint8_t not_used_1[0x40 - 0x14];
+    std::uint64_t iopm_base_pa;
+    std::uint64_t msrpm_base_pa;
+    std::uint64_t tsc_offset;
+    std::uint32_t guest_asid;
+    std::uint32_t tlb_control;
+    pt::svm::virtual_interrupt_control interrupt_control;
+    pt::svm::guest_interrupt_state interrupt_state;
+    pt::svm::exit_code exit_code;
+    std::uint64_t exit_info_1;
+    std::uint64_t exit_info_2;
+    pt::svm::exit_interrupt_information exit_interrupt;
+    std::uint64_t nested_paging;
+    std::uint8_t not_used_2[0xA8 - 0x98];
+    pt::svm::event_injection injection;
+    std::uint64_t nested_cr3;
+    std::uint64_t lbr_virtualization;
+    std::uint64_t clean;
+    std::uint64_t next_rip;
+    std::uint8_t not_used_3[0x400 - 0xD0];
+
+    vmcb_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
+    std::uint8_t not_used_4[0x4CB - 0x4A0];
+    std::uint8_t cpl;
+    std::uint32_t not_used_5;
+    std::uint64_t efer;
+    std::uint8_t not_used_6[0x548 - 0x4D8];
+    std::uint64_t cr4, cr3, cr0, dr7, dr6, rflags, rip;
+    std::uint8_t not_used_7[0x5D8 - 0x580];
+    std::uint64_t rsp;
+    std::uint8_t not_used_8[0x5F8 - 0x5E0];
+    std::uint64_t rax;
+    std::uint8_t not_used_9[0x640 - 0x600];
+    std::uint64_t cr2;
+    std::uint8_t not_used_10[0x668 - 0x648];
+    std::uint64_t pat;
+};
+static_assert(offsetof(vmcb, iopm_base_pa) == 0x40 && offsetof(vmcb, exit_code) == 0x70);
+static_assert(offsetof(vmcb, injection) == 0xA8 && offsetof(vmcb, next_rip) == 0xC8);
+static_assert(offsetof(vmcb, tr) == 0x490 && offsetof(vmcb, efer) == 0x4D0);
+static_assert(offsetof(vmcb, rip) == 0x578 && offsetof(vmcb, rax) == 0x5F8);
+static_assert(offsetof(vmcb, cr2) == 0x640 && offsetof(vmcb, pat) == 0x668);
+
+/// Instructions and events that exit, by their bits from offset 0Ch of the VMCB on.
+enum class intercept : std::uint8_t {
+    intr = 0,
+    nmi = 1,
+    vintr = 4,
+    cpuid = 18,
+    iret = 20,
+    hlt = 24,
+    ioio = 27,
+    msr = 28,
+    shutdown = 31,
+    vmrun = 32, ///< without it VMRUN takes no VMCB
+    vmmcall = 33,
+};
+
+// ----------------------------------------------------------------------------------- the guest
+
+/// The one virtual processor and its memory. Only one exists at a time.
+class guest : public guest_memory {
+public:
+    /// Turns SVM on, and makes a VMCB and the nested tables.
+    guest();
+    guest(const guest&) = delete;
+    guest& operator=(const guest&) = delete;
+    /// Turns SVM off. Every frame of the nested tables must come back.
+    ~guest();
+
+    /// A processor as it is before the first instruction in that mode, with all memory mapped and
+    /// made anew, all ports and MSRs closed, and interrupts off.
+    void start(guest_mode mode);
+
+    /// Puts instructions to `code`, or elsewhere, and lets the guest go on there at its next entry.
+    void execute(std::initializer_list<std::uint8_t> instructions, pt::gpa place = code);
+    /// The same without instructions.
+    void go_to(pt::gpa place) { words().rip = place.raw; }
+
+    /// As the last exit left them, and for the next entry; RAX is here and not in words().
+    registers general{};
+    [[nodiscard]] vmcb& words() { return *pointer_to<vmcb>(vmcb_); }
+    [[nodiscard]] const vmcb& words() const { return *pointer_to<const vmcb>(vmcb_); }
+
+    [[nodiscard]] std::uint64_t rip() const { return words().rip; }
+    [[nodiscard]] std::uint64_t rsp() const { return words().rsp; }
+    [[nodiscard]] bool interrupt_flag() const;
+    void set_interrupt_flag(bool on);
+    [[nodiscard]] bool in_interrupt_shadow() const {
+        return words().interrupt_state[pt::svm::guest_interrupt_state::interrupt_shadow];
+    }
+
+    /// How many bytes the instruction at RIP has, by pt's decoder.
+    [[nodiscard]] std::uint8_t instruction_length() const;
+    /// Over the instruction at RIP.
+    void skip_instruction();
+
+    void turn_on(intercept what);
+    void turn_off(intercept what);
+    /// CPUID Fn8000_000A, EDX bit 3: whether there is an nRIP.
+    [[nodiscard]] static bool has_next_rip();
+
+    /// Delivers that at the next entry, by pt's words.
+    void deliver(const pt::vcpu::event& event);
+
+    /// Enters the guest. True: it exited. False: VMRUN did not take the VMCB.
+    bool enter();
+    /// Enters, and is true if the guest exits with that code.
+    bool exits_with(pt::svm::exit_code expected);
+    /// Where an exit was not the one that is expected: what it was.
+    void say_exit() const;
+
+    [[nodiscard]] pt::svm::exit_code reason() const { return words().exit_code; }
+    /// The event whose delivery the exit interrupted, by pt's words.
+    [[nodiscard]] pt::vcpu::event interrupted() const {
+        return pt::svm::interrupted_event(words().exit_interrupt);
+    }
+
+    /// After an exit: what has arrived, if it is the VMMCALL of a handler.
+    [[nodiscard]] handled_event handled() const;
+    /// Enters, and gives what arrives at a handler then.
+    handled_event enter_for_event();
+    /// Lets the handler end at the next entry, as IRET does; an error code is taken from the stack.
+    void end_handler();
+
+    /// invalidator: everything, at the next entry.
+    class tlb {
+    public:
+        explicit tlb(vmcb& words) : words_{words} {}
+        pt::result<> invalidate(const pt::paging::stale_set<pt::gpa>&);
+
+    private:
+        vmcb& words_;
+    };
+
+    using tables = pt::paging::table<pt::x86_64::nested_paging, memory_policy>;
+    [[nodiscard]] tables& nested() { return nested_; }
+    [[nodiscard]] const pt::x86_64::nested_paging& format() const { return nested_.format(); }
+    /// Change what the guest may do with the page there.
+    void protect(pt::gpa page, pt::x86_64::attributes rights);
+    void unmap(pt::gpa page);
+    /// Back to its memory, with all rights.
+    void map(pt::gpa page);
+    /// Writes the entry for that page, past pt, and removes what the processor caches.
+    void write_entry(pt::gpa page, std::uint64_t entry, unsigned level = 1);
+    [[nodiscard]] std::uint64_t entry(pt::gpa page, unsigned level = 1);
+
+    [[nodiscard]] pt::vmx::io_bitmap ports() { return io_map_.ports(); }
+    [[nodiscard]] pt::svm::msr_permission_map& msrs() { return msr_map_; }
+
+private:
+    [[nodiscard]] pt::hpa io_pages() const { return maps_; }
+    [[nodiscard]] pt::hpa msr_pages() const { return maps_ + 16 * pt::KiB; }
+    void write_controls();
+    void write_state();
+    std::uint64_t* entry_place(pt::gpa page, unsigned level);
+
+    std::uint64_t frames_before_;
+    tables nested_;
+    pt::hpa vmcb_;
+    pt::hpa host_; ///< VMSAVE and VMLOAD
+    pt::hpa maps_; ///< both permission maps want pages that lie together
+    pt::svm::io_permission_map io_map_;
+    pt::svm::msr_permission_map msr_map_;
+};
+
+} // namespace kernel
