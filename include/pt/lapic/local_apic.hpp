@@ -1080,9 +1080,6 @@ constexpr result<effect> local_apic<Clock>::write_base(std::uint64_t value) {
         // "As after power-up" is also what an enabled one starts from.
         power_up_registers();
         latched_ = latched_.with(inbox_signals::extint(false)); // a message in it, as those in IRR
-    } else if (from == apic_mode::disabled) {
-        identify();
-        publish();
     } else if (from != to) {
         identify(); // to x2APIC mode: the registers stay, but for LDR and the upper half of ICR
         publish();
