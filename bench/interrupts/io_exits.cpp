@@ -43,7 +43,7 @@ protected:
 
 constexpr std::uint64_t times = 64;
 
-class memset_8KiB : public bitmap_pages {
+class memset_8k : public bitmap_pages {
 public:
     using bitmap_pages::bitmap_pages;
     bool run(unsigned) {
@@ -183,7 +183,7 @@ private:
 } // namespace
 
 void add_io_exit_rows(add_row add) {
-    add(row_of<memset_8KiB>::make("floor_memset_8KiB", times, 32, 1));
+    add(row_of<memset_8k>::make("floor_memset_8KiB", times, 32, 1));
     add(row_of<range_64k>::make("io_bitmap_range_64k", times, 32, 1));
     add(row_of<or_word>::make("floor_or_word", bars, 64, 1));
     add(row_of<range_32>::make("io_bitmap_range_32", bars, 64, 1));

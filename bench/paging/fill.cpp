@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // One call that maps much, or unmaps it: the engine against loops that fill the same tables.
-#include "floors.hpp"
 #include "../flavours/row.hpp"
+#include "floors.hpp"
 #include "tables.hpp"
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 // One page a call: in order, which builds and takes down tables on the way, and at random in a guest
 // of 64 GiB, whose tables are there.
-#include "floors.hpp"
 #include "../flavours/row.hpp"
+#include "floors.hpp"
 #include "tables.hpp"
 
 #include <cstdint>

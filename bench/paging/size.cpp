@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // The cost of a guest's memory, from 1 MiB to 1 TiB in 4-KiB pages: for the plot in the documentation.
-#include "floors.hpp"
 #include "../flavours/row.hpp"
+#include "floors.hpp"
 #include "tables.hpp"
 
 #include <cstdint>

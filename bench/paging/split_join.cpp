@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // One page of 2 MiB to 512 of 4 KiB, and back; measured over the 512 pages of 1 GiB, one call each.
-#include "floors.hpp"
 #include "../flavours/row.hpp"
+#include "floors.hpp"
 #include "tables.hpp"
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Translations in a guest of 64 GiB in 4-KiB pages: 128 MiB of tables, far more than the caches hold.
-#include "floors.hpp"
 #include "../flavours/row.hpp"
+#include "floors.hpp"
 #include "tables.hpp"
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Two processors map 512 MiB each at the same time, with frames of their own.
-#include "floors.hpp"
 #include "../flavours/row.hpp"
+#include "floors.hpp"
 #include "tables.hpp"
 
 #include "pt/core/mutex.hpp"

@@ -577,10 +577,10 @@ public:
         case at_id: return now_in() == mode::x2apic ? id : id << 24;
         case at_version: return version;
         case at_tpr: return tpr;
-        case at_apr: return 0; // not in a processor that has an x2APIC, and no error either
         case at_ppr: return static_cast<std::uint32_t>(ppr());
-        case at_eoi: return 0;         // write only
-        case at_remote_read: return 0; // the same as APR
+        case at_apr:           // not in a processor that has an x2APIC, and no error either
+        case at_remote_read:   // the same
+        case at_eoi: return 0; // write only
         case at_ldr: return ldr;
         case at_dfr: return dfr;
         case at_svr: return svr;
@@ -686,7 +686,7 @@ public:
         case at_esr: return 0;
         case at_svr: return svr_writable();
         case at_icr_low: return 0xFFFF'FFFF'000C'DFFF; // Intel's processors ignore bit 12
-        case at_timer: return writable_of(offset) | 1U << 12;
+        case at_timer:
         case at_cmci:
         case at_thermal:
         case at_performance:

@@ -378,8 +378,8 @@ private:
     std::uint32_t requesting_ = 0;   ///< the highest vector in IRR, or 0
     std::uint32_t servicing_ = 0;    ///< the highest vector in ISR, or 0
     std::uint32_t inhibited_ = 0x0F; ///< the highest vector that PPR holds back
-    std::uint8_t asserted_ = 0;     ///< bit i: local_wire i
-    std::uint8_t remote_irr_ = 0;   ///< bit i: local_wire i; a virtual-APIC page does not keep it
+    std::uint8_t asserted_ = 0;      ///< bit i: local_wire i
+    std::uint8_t remote_irr_ = 0;    ///< bit i: local_wire i; a virtual-APIC page does not keep it
     bool waiting_ = false;
     std::uint32_t errors_ = 0;  ///< since the guest last wrote ESR
     deadline timer_deadline_{}; ///< when the timer was last looked at; it may lie later by now

@@ -94,7 +94,7 @@ public:
 
 private:
     static constexpr std::uint32_t vector_count = 3;
-    static constexpr std::uint32_t words_per_vector = 256;
+    static constexpr std::size_t words_per_vector = 256;
 
     static constexpr void check(vcpu::msr_range msrs) {
         expects(msrs.first <= msrs.last, "a range of MSRs ends before it begins");

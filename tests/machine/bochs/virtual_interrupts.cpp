@@ -12,9 +12,8 @@ void show_apic_page(guest& machine) {
 
 void use_apic_access_page(guest& machine) {
     const pt::hpa frame = take_frame();
-    invept hardware;
-    auto mapped = machine.ept().map({apic_page, 4 * pt::KiB}, frame, pt::ept::ram);
-    if (!mapped || !mapped->redeem(hardware)) {
+    auto mapped = machine.tables().map({apic_page, 4 * pt::KiB}, frame, pt::ept::ram);
+    if (!mapped || !mapped->redeem(machine.hardware())) {
         give_up("the APIC-access page is not mapped");
     }
     vmwrite(vmcs_field::apic_access_address, frame.raw);

@@ -101,8 +101,7 @@ public:
         }
         const pt::vmx::exit_interruption_information exited{
             static_cast<std::uint32_t>(vmread(vmcs_field::exit_interruption_information))};
-        if (pt::vmx::nmi_unblocked_by_iret(machine_.reason()[pt::vmx::exit_reason_word::basic],
-                                           machine_.qualification(), exited,
+        if (pt::vmx::nmi_unblocked_by_iret(machine_.reason(), machine_.qualification(), exited,
                                            machine_.idt_vectoring())) {
             using state = pt::vmx::interruptibility_state;
             machine_.set_blocking(machine_.blocking().with(state::blocking_by_nmi(true)));
@@ -118,9 +117,9 @@ public:
     bool runs_until(pt::vmx::exit_reason reason) {
         decide();
         const bool entered = enter();
-        const pt::vmx::exit_reason got = machine_.reason()[pt::vmx::exit_reason_word::basic];
+        const pt::vmx::exit_reason got = machine_.reason();
         if (!entered || got != reason) {
-            say("reason ", std::uint64_t{machine_.reason().raw}, ", qualification ",
+            say("reason ", std::uint64_t{machine_.reason_word().raw}, ", qualification ",
                 machine_.qualification(), ", RIP ", machine_.rip());
             return false;
         }

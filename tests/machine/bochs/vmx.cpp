@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "vmx.hpp"
 
+#include "../kernel/processor.hpp"
+
 #include "pt/core/reg.hpp"
 
 namespace kernel {
@@ -18,32 +20,6 @@ namespace kernel {
 namespace {
 
 // ------------------------------------------------------------------------- the processor itself
-
-enum class msr : std::uint32_t {
-    feature_control = 0x3A,
-    vmx_basic = 0x480,
-    vmx_misc = 0x485,
-    vmx_cr0_fixed_0 = 0x486,
-    vmx_cr4_fixed_0 = 0x488,
-    vmx_secondary_controls = 0x48B,
-    vmx_ept_vpid = 0x48C,
-    vmx_true_pin_based_controls = 0x48D,
-    vmx_true_processor_based_controls = 0x48E,
-    vmx_true_exit_controls = 0x48F,
-    vmx_true_entry_controls = 0x490,
-    efer = 0xC000'0080,
-};
-
-std::uint64_t read_msr(msr which) {
-    std::uint32_t low = 0;
-    std::uint32_t high = 0;
-    asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(which));
-    return std::uint64_t{high} << 32 | low;
-}
-
-void write_msr(msr which, std::uint64_t value) {
-    asm volatile("wrmsr" : : "c"(which), "a"(value), "d"(value >> 32));
-}
 
 struct feature_control : pt::reg<feature_control, std::uint64_t> {
     using reg::reg;
@@ -76,30 +52,11 @@ std::uint64_t cr4() {
     return value;
 }
 
-constexpr std::uint64_t cr0_protection_enable = 1U << 0;
-constexpr std::uint64_t cr0_numeric_error = 1U << 5;
-constexpr std::uint64_t cr0_paging = 1U << 31;
-constexpr std::uint64_t cr4_physical_address_extension = 1U << 5;
-constexpr std::uint64_t cr4_vmx_enable = 1U << 13;
-constexpr std::uint64_t efer_long_mode_enable = 1U << 8;
-constexpr std::uint64_t efer_long_mode_active = 1U << 10;
-constexpr std::uint64_t rflags_reserved_1 = 1U << 1;
-constexpr std::uint64_t rflags_interrupt_flag = 1U << 9;
-
 /// A register of a descriptor table as SGDT and SIDT store it.
 struct [[gnu::packed]] table_register {
     std::uint16_t limit;
     std::uint64_t base;
 };
-
-unsigned physical_width() {
-    std::uint32_t a = 0x8000'0008;
-    std::uint32_t b = 0;
-    std::uint32_t c = 0;
-    std::uint32_t d = 0;
-    asm volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
-    return a & 0xFF;
-}
 
 pt::ept::format ept_format(pt::ept::options options) {
     return {guest::capabilities(), physical_width(), options};
@@ -135,27 +92,7 @@ constexpr vmcs_field operator+(vmcs_field field, unsigned distance) {
 /// The order of segment registers in the VMCS; the fields are 2 apart.
 enum segment : unsigned { es = 0, cs = 2, ss = 4, ds = 6, fs = 8, gs = 10, ldtr = 12, tr = 14 };
 
-constexpr std::uint16_t code_selector = 0x08;
-constexpr std::uint16_t data_selector = 0x10;
-constexpr std::uint16_t task_selector = 0x18;
-
-std::uint64_t slot_size(guest_mode mode) {
-    switch (mode) {
-    case guest_mode::real: return 2;
-    case guest_mode::protected_32: return 4;
-    default: return 8;
-    }
-}
-
 } // namespace
-
-const char* name(guest_mode mode) {
-    switch (mode) {
-    case guest_mode::real: return "real mode";
-    case guest_mode::protected_32: return "protected mode";
-    default: return "64-bit mode";
-    }
-}
 
 std::uint64_t vmread(vmcs_field field) {
     std::uint64_t value = 0;
@@ -197,9 +134,7 @@ pt::result<> invept::invalidate(const pt::paging::stale_set<pt::gpa>&) {
 // ------------------------------------------------------------------------------- making a guest
 
 guest::guest(pt::ept::options options)
-    : frames_before_{frames_in_use()},
-      ept_{memory(), ept_format(options)},
-      memory_{take_large_frame()},
+    : mapped_memory{ept_format(options), pt::ept::ram, invept{}},
       vmxon_region_{take_frame()},
       vmcs_region_{take_frame()},
       bitmap_a_{take_frame()},
@@ -229,15 +164,12 @@ guest::guest(pt::ept::options options)
 }
 
 guest::~guest() {
-    invept hardware;
     asm volatile("vmclear %0" : : "m"(vmcs_region_.raw) : "memory");
-    check("the EPT is retired", ept_.retire().redeem(hardware));
-    check_equal("every frame of the EPT is back", frames_in_use(), frames_before_);
+    retire();
     asm volatile("vmxoff" : : : "memory");
 }
 
 void guest::start(guest_mode mode) {
-    mode_ = mode;
     launched_ = false;
     general = {};
     bool failed = false;
@@ -249,7 +181,8 @@ void guest::start(guest_mode mode) {
         give_up("no VMCS becomes current");
     }
     ports_.close(pt::vmx::io_bitmap::all_ports);
-    write_memory();
+    build(mode, hypercall);
+    map_all();
     write_host_state();
     write_guest_state();
 }
@@ -277,7 +210,7 @@ void guest::write_host_state() {
     vmwrite(vmcs_field::host_efer, read_msr(msr::efer));
     vmwrite(vmcs_field::host_rip, reinterpret_cast<std::uintptr_t>(vmx_exit));
 
-    const bool ia32e = mode_ == guest_mode::long_64;
+    const bool ia32e = mode() == guest_mode::long_64;
     vmwrite(vmcs_field::pin_based_controls,
             with_required(msr::vmx_true_pin_based_controls, external_interrupt_exiting |
                                                                 nmi_exiting | virtual_nmis |
@@ -304,7 +237,7 @@ void guest::write_host_state() {
     vmwrite(vmcs_field::io_bitmap_b, bitmap_b_.raw);
     vmwrite(vmcs_field::link_pointer, ~std::uint64_t{0});
 
-    const auto root = ept_.root();
+    const auto root = tables().root();
     const auto pointer = root ? format().eptp(*root) : pt::result<pt::ept::pointer>{root.error()};
     if (!pointer) {
         give_up("pt's EPT is not for this processor");
@@ -312,59 +245,9 @@ void guest::write_host_state() {
     vmwrite(vmcs_field::ept_pointer, pointer->raw);
 }
 
-void guest::write_memory() {
-    __builtin_memset(at<void>(pt::gpa{0}), 0, 64 * pt::KiB);
-    invept hardware;
-    auto mapped = ept_.remap({pt::gpa{0}, memory_size}, memory_, pt::ept::ram,
-                             pt::paging::page_size::size_4k);
-    if (!mapped || !mapped->redeem(hardware)) {
-        give_up("the guest's memory is not mapped");
-    }
-
-    at<std::uint64_t>(descriptors)[code_selector / 8] =
-        mode_ == guest_mode::long_64 ? 0x00AF'9B00'0000'FFFF : 0x00CF'9B00'0000'FFFF;
-    at<std::uint64_t>(descriptors)[data_selector / 8] = 0x00CF'9300'0000'FFFF;
-
-    for (unsigned vector = 0; vector < 256; ++vector) {
-        const pt::gpa handler = handlers + 8 * vector;
-        auto* const instructions = at<std::uint8_t>(handler);
-        unsigned i = 0;
-        for (const unsigned byte : {0x0FU, 0x01U, 0xC1U}) { // vmcall
-            instructions[i++] = static_cast<std::uint8_t>(byte);
-        }
-        if (mode_ == guest_mode::long_64) {
-            instructions[i++] = 0x48;
-        }
-        instructions[i] = 0xCF; // iret
-
-        // A gate for an interrupt, of ring 0.
-        const std::uint64_t gate =
-            handler.raw | std::uint64_t{code_selector} << 16 | std::uint64_t{0x8E00} << 32;
-        switch (mode_) {
-        case guest_mode::real:
-            at<std::uint32_t>(gates_real)[vector] = static_cast<std::uint32_t>(handler.raw);
-            break;
-        case guest_mode::protected_32: at<std::uint64_t>(gates)[vector] = gate; break;
-        case guest_mode::long_64: at<std::uint64_t>(gates)[2 * vector] = gate; break;
-        }
-    }
-
-    constexpr std::uint64_t present_writable_user = 0x07;
-    constexpr std::uint64_t accessed_dirty = 0x60;
-    for (unsigned level = 0; level < 3; ++level) {
-        const pt::gpa table = page_tables + level * 4 * pt::KiB;
-        *at<std::uint64_t>(table) =
-            (table + 4 * pt::KiB).raw | present_writable_user | accessed_dirty;
-    }
-    for (unsigned page = 0; page < memory_size / (4 * pt::KiB); ++page) {
-        at<std::uint64_t>(page_tables + 12 * pt::KiB)[page] =
-            page * 4 * pt::KiB | present_writable_user | accessed_dirty;
-    }
-}
-
 void guest::write_guest_state() {
-    const bool real = mode_ == guest_mode::real;
-    const bool ia32e = mode_ == guest_mode::long_64;
+    const bool real = mode() == guest_mode::real;
+    const bool ia32e = mode() == guest_mode::long_64;
 
     // Access rights as in a descriptor, bits 55:40; bit 16: unusable [sdm, Guest Register State].
     const std::uint32_t limit = real ? 0xFFFF : 0xFFFF'FFFF;
@@ -384,9 +267,9 @@ void guest::write_guest_state() {
     vmwrite(vmcs_field::guest_es_limit + tr, 0x67);
     vmwrite(vmcs_field::guest_es_access_rights + tr, 0x008B);
     vmwrite(vmcs_field::guest_gdtr_base, descriptors.raw);
-    vmwrite(vmcs_field::guest_gdtr_limit, 4 * 8 - 1);
-    vmwrite(vmcs_field::guest_idtr_base, real ? gates_real.raw : gates.raw);
-    vmwrite(vmcs_field::guest_idtr_limit, 256 * (real ? 4U : ia32e ? 16U : 8U) - 1);
+    vmwrite(vmcs_field::guest_gdtr_limit, descriptors_limit);
+    vmwrite(vmcs_field::guest_idtr_base, gates_of_mode().raw);
+    vmwrite(vmcs_field::guest_idtr_limit, gates_size() - 1);
 
     vmwrite(vmcs_field::guest_cr0,
             cr0_numeric_error | (real ? 0 : cr0_protection_enable) | (ia32e ? cr0_paging : 0));
@@ -405,12 +288,11 @@ void guest::write_guest_state() {
 // ------------------------------------------------------------------------------ driving a guest
 
 void guest::execute(std::initializer_list<std::uint8_t> instructions, pt::gpa place) {
-    auto* to = at<std::uint8_t>(place);
-    for (const std::uint8_t byte : instructions) {
-        *to++ = byte;
-    }
+    put(instructions, place);
     go_to(place);
 }
+
+bool guest::interrupt_flag() const { return (rflags() & rflags_interrupt_flag) != 0; }
 
 void guest::set_interrupt_flag(bool on) {
     const std::uint64_t others = rflags() & ~rflags_interrupt_flag;
@@ -474,33 +356,36 @@ bool guest::enter() {
     if (outcome != vmx_outcome::exit) {
         return false;
     }
-    if (reason()[pt::vmx::exit_reason_word::entry_failure]) {
+    if (reason_word()[pt::vmx::exit_reason_word::entry_failure]) {
         return false;
     }
     launched_ = true;
-    if (reason()[pt::vmx::exit_reason_word::basic] ==
-        pt::vmx::exit_reason::preemption_timer_expired) {
+    if (reason() == pt::vmx::exit_reason::preemption_timer_expired) {
         say("RIP ", rip());
         give_up("the guest does not exit");
     }
     return true;
 }
 
+void guest::say_exit() const {
+    say("reason ", std::uint64_t{reason_word().raw}, ", instruction error ", instruction_error_,
+        ", qualification ", qualification(), ", RIP ", rip());
+    say("address ", missing_address().raw, ", linear ", vmread(vmcs_field::guest_linear_address),
+        ", interrupted ", std::uint64_t{idt_vectoring().raw}, ", error code ",
+        vmread(vmcs_field::idt_vectoring_error_code), ", instruction ",
+        vmread(vmcs_field::exit_instruction_information), ", of bytes ",
+        vmread(vmcs_field::exit_instruction_length));
+}
+
 bool guest::exits_with(pt::vmx::exit_reason expected) {
-    if (!enter()) {
-        say("no entry: instruction error ", vmread(vmcs_field::instruction_error), ", reason ",
-            std::uint64_t{reason().raw});
-        return false;
-    }
-    if (reason()[pt::vmx::exit_reason_word::basic] != expected) {
-        say("exit ", std::uint64_t{reason().raw}, ", qualification ", qualification(), ", RIP ",
-            rip());
+    if (!enter() || reason() != expected) {
+        say_exit();
         return false;
     }
     return true;
 }
 
-pt::vmx::exit_reason_word guest::reason() const {
+pt::vmx::exit_reason_word guest::reason_word() const {
     return pt::vmx::exit_reason_word{static_cast<std::uint32_t>(vmread(vmcs_field::exit_reason))};
 }
 
@@ -517,6 +402,14 @@ pt::vcpu::event guest::interrupted() const {
         static_cast<std::uint32_t>(vmread(vmcs_field::exit_instruction_length)));
 }
 
+pt::vcpu::event guest::exception() const {
+    return pt::vmx::exit_event(
+        pt::vmx::exit_interruption_information{
+            static_cast<std::uint32_t>(vmread(vmcs_field::exit_interruption_information))},
+        static_cast<std::uint32_t>(vmread(vmcs_field::exit_error_code)),
+        static_cast<std::uint32_t>(vmread(vmcs_field::exit_instruction_length)));
+}
+
 void guest::write(const pt::vmx::entry_words& words) {
     vmwrite(vmcs_field::entry_interruption_information, words.information.raw);
     vmwrite(vmcs_field::entry_error_code, words.error_code);
@@ -527,30 +420,7 @@ void guest::write(const pt::vmx::entry_words& words) {
 }
 
 handled_event guest::handled() const {
-    const std::uint64_t place = rip();
-    if (reason()[pt::vmx::exit_reason_word::basic] != pt::vmx::exit_reason::vmcall ||
-        place < handlers.raw || place >= handlers.raw + 256 * 8) {
-        return {};
-    }
-    const std::uint64_t size = slot_size(mode_);
-    const auto slot = [&](std::uint64_t index) {
-        const pt::gpa at_stack{rsp() + index * size};
-        switch (size) {
-        case 2: return std::uint64_t{*at<std::uint16_t>(at_stack)};
-        case 4: return std::uint64_t{*at<std::uint32_t>(at_stack)};
-        default: return *at<std::uint64_t>(at_stack);
-        }
-    };
-    // An error code lies before the return address. What follows the latter is the code segment,
-    // whose selector no return address equals.
-    const bool with_code = mode_ != guest_mode::real && slot(1) != code_selector;
-    const std::uint64_t first = with_code ? 1 : 0;
-    return {.any = true,
-            .vector = static_cast<std::uint8_t>((place - handlers.raw) / 8),
-            .return_address = slot(first),
-            .rflags = slot(first + 2),
-            .has_error_code = with_code,
-            .error_code = with_code ? slot(0) : 0};
+    return reason() == pt::vmx::exit_reason::vmcall ? handled_at(rip(), rsp()) : handled_event{};
 }
 
 handled_event guest::enter_for_event() {
@@ -563,61 +433,9 @@ void guest::end_handler() {
         give_up("no handler runs that could end");
     }
     if (ending.has_error_code) {
-        vmwrite(vmcs_field::guest_rsp, rsp() + slot_size(mode_));
+        vmwrite(vmcs_field::guest_rsp, rsp() + slot_size());
     }
     skip_instruction();
 }
-
-// ----------------------------------------------------------------------------------- its memory
-
-void guest::protect(pt::gpa page, pt::ept::attributes rights) {
-    invept hardware;
-    auto changed = ept_.protect({page, 4 * pt::KiB}, rights);
-    if (!changed || !changed->redeem(hardware)) {
-        give_up("a page is not protected");
-    }
-}
-
-void guest::unmap(pt::gpa page) {
-    invept hardware;
-    auto changed = ept_.unmap({page, 4 * pt::KiB});
-    if (!changed || !changed->redeem(hardware)) {
-        give_up("a page is not unmapped");
-    }
-}
-
-void guest::map(pt::gpa page) {
-    invept hardware;
-    auto changed = ept_.remap({page, 4 * pt::KiB}, host_address(page), pt::ept::ram);
-    if (!changed || !changed->redeem(hardware)) {
-        give_up("a page is not mapped");
-    }
-}
-
-std::uint64_t* guest::entry_place(pt::gpa page, unsigned level) {
-    const auto root = ept_.root();
-    if (!root) {
-        give_up("there are no tables");
-    }
-    pt::hpa table = *root;
-    for (unsigned at_level = format().levels();; --at_level) {
-        std::uint64_t* const place =
-            pointer_to(table) + (page.raw >> (12 + 9 * (at_level - 1)) & 0x1FF);
-        if (at_level == level) {
-            return place;
-        }
-        table = pt::paging::frame_of<pt::ept::format>(*place, at_level);
-    }
-}
-
-void guest::write_entry(pt::gpa page, std::uint64_t entry, unsigned level) {
-    *static_cast<volatile std::uint64_t*>(entry_place(page, level)) = entry;
-    invept hardware;
-    if (!hardware.invalidate(pt::paging::stale_set<pt::gpa>::all())) {
-        give_up("INVEPT fails");
-    }
-}
-
-std::uint64_t guest::entry(pt::gpa page, unsigned level) { return *entry_place(page, level); }
 
 } // namespace kernel

@@ -14,13 +14,14 @@
 // All that the guest's gates lead to is one VMCALL for each vector: see handled().
 #pragma once
 
+#include "../kernel/guest_memory.hpp"
 #include "../kernel/kernel.hpp"
+#include "../kernel/mapped_memory.hpp"
 
 #include "pt/core/address.hpp"
 #include "pt/core/result.hpp"
 #include "pt/paging/ept.hpp"
 #include "pt/paging/stale_set.hpp"
-#include "pt/paging/table.hpp"
 #include "pt/vcpu/event.hpp"
 #include "pt/vmx/exit.hpp"
 #include "pt/vmx/interruptibility.hpp"
@@ -140,42 +141,23 @@ struct invept {
 
 // ----------------------------------------------------------------------------------- the guest
 
-/// The general registers but RSP.
-struct registers {
-    std::uint64_t rax, rcx, rdx, rbx, rbp, rsi, rdi;
-    std::uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
-};
-
-/// Real mode; 32-bit protected mode without paging; 64-bit mode with pages of 4 KiB, one to one.
-enum class guest_mode : std::uint8_t { real, protected_32, long_64 };
-inline constexpr guest_mode every_mode[] = {guest_mode::real, guest_mode::protected_32,
-                                            guest_mode::long_64};
-const char* name(guest_mode mode);
-
-/// An event that has arrived at the guest's handler, as the handler finds it on its stack.
-struct handled_event {
-    bool any = false;
-    std::uint8_t vector = 0;
-    std::uint64_t return_address = 0;
-    std::uint64_t rflags = 0;
-    bool has_error_code = false;
-    std::uint64_t error_code = 0;
-};
-
 /// The one virtual processor and its memory. Only one exists at a time.
-class guest {
+class guest : public mapped_memory<pt::ept::format, invept> {
 public:
-    // Where things are in the guest's memory.
-    static constexpr pt::gpa gates_real{0x0000};
-    static constexpr pt::gpa descriptors{0x1000};
-    static constexpr pt::gpa gates{0x2000};
-    static constexpr pt::gpa page_tables{0x3000}; ///< levels 4, 3, 2 and 1
-    static constexpr pt::gpa handlers{0x8000};    ///< 8 bytes for each vector
-    static constexpr pt::gpa stack_page{0x9000};
-    static constexpr pt::gpa stack{0x9F00}; ///< the stack pointer at the start
-    static constexpr pt::gpa code{0xA000};
-    static constexpr pt::gpa data{0xC000}; ///< this page and the next are the tests'
-    static constexpr std::uint64_t memory_size = 2 * pt::MiB;
+    /// Why it exits, by names that the guest under SVM has as well.
+    struct exits {
+        static constexpr auto hypercall = pt::vmx::exit_reason::vmcall;
+        static constexpr auto hlt = pt::vmx::exit_reason::hlt;
+        static constexpr auto cpuid = pt::vmx::exit_reason::cpuid;
+        static constexpr auto io_instruction = pt::vmx::exit_reason::io_instruction;
+        static constexpr auto missing_page = pt::vmx::exit_reason::ept_violation;
+        static constexpr auto interrupt_window = pt::vmx::exit_reason::interrupt_window;
+        static constexpr pt::vmx::exit_reason exception(pt::vcpu::exception_vector) {
+            return pt::vmx::exit_reason::exception_or_nmi;
+        }
+    };
+    /// The instruction that makes it exit, VMCALL.
+    static constexpr std::uint8_t hypercall[] = {0x0F, 0x01, 0xC1};
 
     /// Enters VMX operation, and makes a VMCS and the EPT.
     explicit guest(pt::ept::options options = {});
@@ -187,9 +169,8 @@ public:
     /// A processor as it is before the first instruction in that mode, with all memory mapped and
     /// made anew, all ports closed, and interrupts off.
     void start(guest_mode mode);
-    [[nodiscard]] guest_mode mode() const { return mode_; }
 
-    /// Puts instructions to `code`, or behind it, and lets the guest go on there at its next entry.
+    /// Puts instructions to `code`, or elsewhere, and lets the guest go on there at its next entry.
     void execute(std::initializer_list<std::uint8_t> instructions, pt::gpa place = code);
     /// The same without instructions.
     void go_to(pt::gpa place) { vmwrite(vmcs_field::guest_rip, place.raw); }
@@ -199,6 +180,7 @@ public:
     [[nodiscard]] std::uint64_t rip() const { return vmread(vmcs_field::guest_rip); }
     [[nodiscard]] std::uint64_t rsp() const { return vmread(vmcs_field::guest_rsp); }
     [[nodiscard]] std::uint64_t rflags() const { return vmread(vmcs_field::guest_rflags); }
+    [[nodiscard]] bool interrupt_flag() const;
     void set_interrupt_flag(bool on);
     [[nodiscard]] pt::vmx::interruptibility_state blocking() const;
     void set_blocking(pt::vmx::interruptibility_state blocking);
@@ -210,6 +192,10 @@ public:
     void turn_off(processor_based control) { set(control, false); }
     void turn_on(secondary control) { set(control, true); }
     void turn_off(secondary control) { set(control, false); }
+    void turn_on(pt::vcpu::exception_vector what) {
+        vmwrite(vmcs_field::exception_bitmap,
+                vmread(vmcs_field::exception_bitmap) | 1U << static_cast<unsigned>(what));
+    }
     /// Whether this processor has it.
     [[nodiscard]] static bool has(secondary control);
     [[nodiscard]] static bool has_monitor_trap_flag();
@@ -230,11 +216,23 @@ public:
     /// Enters, and is true if that reason made the guest exit.
     bool exits_with(pt::vmx::exit_reason expected);
 
-    [[nodiscard]] pt::vmx::exit_reason_word reason() const;
+    /// Where an exit was not the one that is expected: what it was.
+    void say_exit() const;
+
+    [[nodiscard]] pt::vmx::exit_reason_word reason_word() const;
+    [[nodiscard]] pt::vmx::exit_reason reason() const {
+        return reason_word()[pt::vmx::exit_reason_word::basic];
+    }
     [[nodiscard]] std::uint64_t qualification() const;
     [[nodiscard]] pt::vmx::idt_vectoring_information idt_vectoring() const;
     /// The event whose delivery the exit interrupted, by pt's words.
     [[nodiscard]] pt::vcpu::event interrupted() const;
+    /// The exception that made it exit.
+    [[nodiscard]] pt::vcpu::event exception() const;
+    /// The address that a page is missing at.
+    [[nodiscard]] pt::gpa missing_address() const {
+        return pt::gpa{vmread(vmcs_field::guest_physical_address)};
+    }
 
     /// After an exit: what has arrived, if it is the VMCALL of a handler.
     [[nodiscard]] handled_event handled() const;
@@ -243,49 +241,19 @@ public:
     /// Lets the handler end at the next entry, as IRET does; an error code is taken from the stack.
     void end_handler();
 
-    /// Memory at a guest-physical address.
-    template <class T>
-    [[nodiscard]] T* at(pt::gpa place) {
-        return pointer_to<T>(memory_ + place.raw);
-    }
-    template <class T>
-    [[nodiscard]] const T* at(pt::gpa place) const {
-        return pointer_to<const T>(memory_ + place.raw);
-    }
-    [[nodiscard]] pt::hpa host_address(pt::gpa place) const { return memory_ + place.raw; }
-
-    using tables = pt::paging::table<pt::ept::format, memory_policy>;
-    [[nodiscard]] tables& ept() { return ept_; }
-    [[nodiscard]] const pt::ept::format& format() const { return ept_.format(); }
-    /// Change what the guest may do with the page there.
-    void protect(pt::gpa page, pt::ept::attributes rights);
-    void unmap(pt::gpa page);
-    /// Back to its memory, with all rights.
-    void map(pt::gpa page);
-    /// Writes the entry for that page, past pt, and removes what the processor caches.
-    void write_entry(pt::gpa page, std::uint64_t entry, unsigned level = 1);
-    [[nodiscard]] std::uint64_t entry(pt::gpa page, unsigned level = 1);
-
     pt::vmx::io_bitmap& ports() { return ports_; }
 
 private:
     void set(processor_based control, bool on);
     void set(secondary control, bool on);
     void write_host_state();
-    void write_memory();
     void write_guest_state();
 
-    std::uint64_t* entry_place(pt::gpa page, unsigned level);
-
-    std::uint64_t frames_before_;
-    tables ept_;
-    pt::hpa memory_;
     pt::hpa vmxon_region_;
     pt::hpa vmcs_region_;
     pt::hpa bitmap_a_;
     pt::hpa bitmap_b_;
     pt::vmx::io_bitmap ports_;
-    guest_mode mode_ = guest_mode::real;
     bool launched_ = false;
     std::uint64_t instruction_error_ = 0;
 };

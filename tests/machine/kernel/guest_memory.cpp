@@ -19,7 +19,7 @@ pt::vcpu::code_size code_size_of(guest_mode mode) {
     }
 }
 
-void guest_memory::build(guest_mode mode, std::initializer_list<std::uint8_t> call) {
+void guest_memory::build(guest_mode mode, const std::uint8_t (&call)[3]) {
     mode_ = mode;
     __builtin_memset(at<void>(pt::gpa{0}), 0, 64 * pt::KiB);
     at(descriptors)[code_selector / 8] =
@@ -29,14 +29,14 @@ void guest_memory::build(guest_mode mode, std::initializer_list<std::uint8_t> ca
     build_page_tables();
 }
 
-void guest_memory::build_gates(std::initializer_list<std::uint8_t> call) {
+void guest_memory::build_gates(const std::uint8_t (&call)[3]) {
     for (unsigned vector = 0; vector < 256; ++vector) {
         const pt::gpa handler = handlers + 8 * vector;
-        put(call, handler);
+        put({call[0], call[1], call[2]}, handler);
         if (mode_ == guest_mode::long_64) {
-            put({0x48, 0xCF}, handler + call.size()); // iretq
+            put({0x48, 0xCF}, handler + sizeof call); // iretq
         } else {
-            put({0xCF}, handler + call.size()); // iret
+            put({0xCF}, handler + sizeof call); // iret
         }
         // A gate for an interrupt, of ring 0.
         const std::uint64_t gate =

@@ -61,8 +61,8 @@ public:
     guest_memory(const guest_memory&) = delete;
     guest_memory& operator=(const guest_memory&) = delete;
 
-    /// Makes all of it anew for that mode. `call`: the three bytes of VMCALL or VMMCALL.
-    void build(guest_mode mode, std::initializer_list<std::uint8_t> call);
+    /// Makes all of it anew for that mode. `call`: VMCALL or VMMCALL.
+    void build(guest_mode mode, const std::uint8_t (&call)[3]);
     [[nodiscard]] guest_mode mode() const { return mode_; }
     /// Where that mode has its gates, and how many bytes they are.
     [[nodiscard]] pt::gpa gates_of_mode() const;
@@ -89,7 +89,7 @@ public:
     [[nodiscard]] pt::hpa host_address(pt::gpa place) const { return memory_ + place.raw; }
 
 private:
-    void build_gates(std::initializer_list<std::uint8_t> call);
+    void build_gates(const std::uint8_t (&call)[3]);
     void build_page_tables();
 
     pt::hpa memory_;

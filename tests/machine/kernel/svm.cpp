@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "svm.hpp"
 
+#include "processor.hpp"
+
 #include "pt/vcpu/instruction_length.hpp"
 #include "pt/vcpu/io_completion.hpp"
 
@@ -11,50 +13,10 @@ namespace {
 
 // ------------------------------------------------------------------------- the processor itself
 
-enum class msr : std::uint32_t {
-    efer = 0xC000'0080,
-    vm_cr = 0xC001'0114,
-    vm_hsave_pa = 0xC001'0117,
-};
-
-std::uint64_t read_msr(msr which) {
-    std::uint32_t low = 0;
-    std::uint32_t high = 0;
-    asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(which));
-    return std::uint64_t{high} << 32 | low;
-}
-
-void write_msr(msr which, std::uint64_t value) {
-    asm volatile("wrmsr" : : "c"(which), "a"(value), "d"(value >> 32) : "memory");
-}
-
-struct cpuid_leaf {
-    std::uint32_t a = 0;
-    std::uint32_t b = 0;
-    std::uint32_t c = 0;
-    std::uint32_t d = 0;
-};
-cpuid_leaf cpuid(std::uint32_t leaf) {
-    cpuid_leaf found{.a = leaf};
-    asm volatile("cpuid" : "+a"(found.a), "=b"(found.b), "+c"(found.c), "=d"(found.d));
-    return found;
-}
-
-constexpr std::uint64_t efer_no_execute_enable = 1U << 11;
-constexpr std::uint64_t efer_svm_enable = 1U << 12;
 constexpr std::uint64_t vm_cr_svm_disable = 1U << 4;
-constexpr std::uint64_t efer_long_mode_enable = 1U << 8;
-constexpr std::uint64_t efer_long_mode_active = 1U << 10;
-constexpr std::uint64_t cr0_protection_enable = 1U << 0;
-constexpr std::uint64_t cr0_extension_type = 1U << 4;
-constexpr std::uint64_t cr0_paging = 1U << 31;
-constexpr std::uint64_t cr4_physical_address_extension = 1U << 5;
-constexpr std::uint64_t rflags_reserved_1 = 1U << 1;
-constexpr std::uint64_t rflags_interrupt_flag = 1U << 9;
-
 pt::x86_64::nested_paging nested_format() {
     constexpr std::uint32_t pages_1g = 1U << 26;
-    return pt::x86_64::nested_paging{cpuid(0x8000'0008).a & 0xFF,
+    return pt::x86_64::nested_paging{physical_width(),
                                      {.pages_1g = (cpuid(0x8000'0001).d & pages_1g) != 0}};
 }
 
@@ -62,10 +24,9 @@ pt::x86_64::nested_paging nested_format() {
 
 // ------------------------------------------------------------------------------- making a guest
 
-guest::guest()
-    : frames_before_{frames_in_use()},
-      nested_{memory(), nested_format()},
-      vmcb_{take_frame()},
+guest::guest(pt::hpa vmcb_page)
+    : mapped_memory{nested_format(), pt::x86_64::ram, next_entry_flush{vmcb_page}},
+      vmcb_{vmcb_page},
       host_{take_frame()},
       maps_{take_large_frame()},
       io_map_{pointer_to(io_pages())},
@@ -83,21 +44,14 @@ guest::guest()
 }
 
 guest::~guest() {
-    tlb hardware{words()};
-    check("the nested tables are retired", nested_.retire().redeem(hardware));
-    check_equal("every frame of the nested tables is back", frames_in_use(), frames_before_);
+    retire();
     write_msr(msr::efer, read_msr(msr::efer) & ~(efer_svm_enable | efer_no_execute_enable));
 }
 
 void guest::start(guest_mode mode) {
     general = {};
-    build(mode, {0x0F, 0x01, 0xD9}); // vmmcall
-    tlb hardware{words()};
-    auto mapped = nested_.remap({pt::gpa{0}, size}, host_address(pt::gpa{0}), pt::x86_64::ram,
-                                pt::paging::page_size::size_4k);
-    if (!mapped || !mapped->redeem(hardware)) {
-        give_up("the guest's memory is not mapped");
-    }
+    build(mode, hypercall);
+    map_all();
     ports().close(pt::vmx::io_bitmap::all_ports);
     msr_map_.close({0, 0xFFFF'FFFF}, pt::vcpu::msr_access::read_write);
     words() = {};
@@ -119,7 +73,7 @@ void guest::write_controls() {
     using control = pt::svm::virtual_interrupt_control;
     to.interrupt_control = control{control::v_intr_masking(true)};
     to.nested_paging = 1;
-    const auto root = nested_.root();
+    const auto root = tables().root();
     const auto pointer =
         root ? format().nested_cr3(*root) : pt::result<pt::x86_64::cr3>{root.error()};
     if (!pointer) {
@@ -252,59 +206,5 @@ void guest::end_handler() {
     }
     skip_instruction();
 }
-
-// ----------------------------------------------------------------------------------- its memory
-
-pt::result<> guest::tlb::invalidate(const pt::paging::stale_set<pt::gpa>&) {
-    words_.tlb_control = 1; // all of it, whatever ASID
-    return {};
-}
-
-void guest::protect(pt::gpa page, pt::x86_64::attributes rights) {
-    tlb hardware{words()};
-    auto changed = nested_.protect({page, 4 * pt::KiB}, rights);
-    if (!changed || !changed->redeem(hardware)) {
-        give_up("a page is not protected");
-    }
-}
-
-void guest::unmap(pt::gpa page) {
-    tlb hardware{words()};
-    auto changed = nested_.unmap({page, 4 * pt::KiB});
-    if (!changed || !changed->redeem(hardware)) {
-        give_up("a page is not unmapped");
-    }
-}
-
-void guest::map(pt::gpa page) {
-    tlb hardware{words()};
-    auto changed = nested_.remap({page, 4 * pt::KiB}, host_address(page), pt::x86_64::ram);
-    if (!changed || !changed->redeem(hardware)) {
-        give_up("a page is not mapped");
-    }
-}
-
-std::uint64_t* guest::entry_place(pt::gpa page, unsigned level) {
-    const auto root = nested_.root();
-    if (!root) {
-        give_up("there are no tables");
-    }
-    pt::hpa table = *root;
-    for (unsigned at_level = format().levels();; --at_level) {
-        std::uint64_t* const place =
-            pointer_to(table) + (page.raw >> (12 + 9 * (at_level - 1)) & 0x1FF);
-        if (at_level == level) {
-            return place;
-        }
-        table = pt::paging::frame_of<pt::x86_64::nested_paging>(*place, at_level);
-    }
-}
-
-void guest::write_entry(pt::gpa page, std::uint64_t entry, unsigned level) {
-    *static_cast<volatile std::uint64_t*>(entry_place(page, level)) = entry;
-    words().tlb_control = 1;
-}
-
-std::uint64_t guest::entry(pt::gpa page, unsigned level) { return *entry_place(page, level); }
 
 } // namespace kernel

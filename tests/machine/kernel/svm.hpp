@@ -18,11 +18,11 @@
 
 #include "guest_memory.hpp"
 #include "kernel.hpp"
+#include "mapped_memory.hpp"
 
 #include "pt/core/address.hpp"
 #include "pt/core/result.hpp"
 #include "pt/paging/stale_set.hpp"
-#include "pt/paging/table.hpp"
 #include "pt/paging/x86_64.hpp"
 #include "pt/svm/event.hpp"
 #include "pt/svm/exit.hpp"
@@ -113,11 +113,41 @@ enum class intercept : std::uint8_t {
 
 // ----------------------------------------------------------------------------------- the guest
 
-/// The one virtual processor and its memory. Only one exists at a time.
-class guest : public guest_memory {
+/// invalidator: everything, at the next entry.
+class next_entry_flush {
 public:
+    explicit next_entry_flush(pt::hpa vmcb) : vmcb_{vmcb} {}
+    pt::result<> invalidate(const pt::paging::stale_set<pt::gpa>&) {
+        pointer_to<vmcb>(vmcb_)->tlb_control = 1; // all of it, whatever ASID
+        return {};
+    }
+
+private:
+    pt::hpa vmcb_;
+};
+
+/// The one virtual processor and its memory. Only one exists at a time.
+class guest : public mapped_memory<pt::x86_64::nested_paging, next_entry_flush> {
+public:
+    /// Why it exits, by names that the guest under VMX has as well.
+    struct exits {
+        static constexpr auto hypercall = pt::svm::exit_code::vmmcall;
+        static constexpr auto hlt = pt::svm::exit_code::hlt;
+        static constexpr auto cpuid = pt::svm::exit_code::cpuid;
+        static constexpr auto io_instruction = pt::svm::exit_code::ioio;
+        static constexpr auto missing_page = pt::svm::exit_code::nested_page_fault;
+        static constexpr auto interrupt_window = pt::svm::exit_code::vintr;
+        static constexpr pt::svm::exit_code exception(pt::vcpu::exception_vector vector) {
+            return static_cast<pt::svm::exit_code>(
+                static_cast<std::uint64_t>(pt::svm::exit_code::exception_0) +
+                static_cast<std::uint64_t>(vector));
+        }
+    };
+    /// The instruction that makes it exit, VMMCALL.
+    static constexpr std::uint8_t hypercall[] = {0x0F, 0x01, 0xD9};
+
     /// Turns SVM on, and makes a VMCB and the nested tables.
-    guest();
+    guest() : guest(take_frame()) {}
     guest(const guest&) = delete;
     guest& operator=(const guest&) = delete;
     /// Turns SVM off. Every frame of the nested tables must come back.
@@ -139,6 +169,7 @@ public:
 
     [[nodiscard]] std::uint64_t rip() const { return words().rip; }
     [[nodiscard]] std::uint64_t rsp() const { return words().rsp; }
+    [[nodiscard]] std::uint64_t rflags() const { return words().rflags; }
     [[nodiscard]] bool interrupt_flag() const;
     void set_interrupt_flag(bool on);
     [[nodiscard]] bool in_interrupt_shadow() const {
@@ -152,6 +183,9 @@ public:
 
     void turn_on(intercept what);
     void turn_off(intercept what);
+    void turn_on(pt::vcpu::exception_vector what) {
+        words().exception_intercepts |= 1U << static_cast<unsigned>(what);
+    }
     /// CPUID Fn8000_000A, EDX bit 3: whether there is an nRIP.
     [[nodiscard]] static bool has_next_rip();
 
@@ -170,6 +204,12 @@ public:
     [[nodiscard]] pt::vcpu::event interrupted() const {
         return pt::svm::interrupted_event(words().exit_interrupt);
     }
+    /// The exception that made it exit.
+    [[nodiscard]] pt::vcpu::event exception() const {
+        return pt::svm::exit_event(reason(), words().exit_info_1, 0);
+    }
+    /// The address that a page is missing at.
+    [[nodiscard]] pt::gpa missing_address() const { return pt::gpa{words().exit_info_2}; }
 
     /// After an exit: what has arrived, if it is the VMMCALL of a handler.
     [[nodiscard]] handled_event handled() const;
@@ -178,40 +218,16 @@ public:
     /// Lets the handler end at the next entry, as IRET does; an error code is taken from the stack.
     void end_handler();
 
-    /// invalidator: everything, at the next entry.
-    class tlb {
-    public:
-        explicit tlb(vmcb& words) : words_{words} {}
-        pt::result<> invalidate(const pt::paging::stale_set<pt::gpa>&);
-
-    private:
-        vmcb& words_;
-    };
-
-    using tables = pt::paging::table<pt::x86_64::nested_paging, memory_policy>;
-    [[nodiscard]] tables& nested() { return nested_; }
-    [[nodiscard]] const pt::x86_64::nested_paging& format() const { return nested_.format(); }
-    /// Change what the guest may do with the page there.
-    void protect(pt::gpa page, pt::x86_64::attributes rights);
-    void unmap(pt::gpa page);
-    /// Back to its memory, with all rights.
-    void map(pt::gpa page);
-    /// Writes the entry for that page, past pt, and removes what the processor caches.
-    void write_entry(pt::gpa page, std::uint64_t entry, unsigned level = 1);
-    [[nodiscard]] std::uint64_t entry(pt::gpa page, unsigned level = 1);
-
     [[nodiscard]] pt::vmx::io_bitmap ports() { return io_map_.ports(); }
     [[nodiscard]] pt::svm::msr_permission_map& msrs() { return msr_map_; }
 
 private:
+    explicit guest(pt::hpa vmcb_page);
     [[nodiscard]] pt::hpa io_pages() const { return maps_; }
     [[nodiscard]] pt::hpa msr_pages() const { return maps_ + 16 * pt::KiB; }
     void write_controls();
     void write_state();
-    std::uint64_t* entry_place(pt::gpa page, unsigned level);
 
-    std::uint64_t frames_before_;
-    tables nested_;
     pt::hpa vmcb_;
     pt::hpa host_; ///< VMSAVE and VMLOAD
     pt::hpa maps_; ///< both permission maps want pages that lie together

@@ -16,9 +16,7 @@ using pt::lapic::effect;
 using pt::lapic::effect_kind;
 using pt::lapic::eoi_exit_bitmap;
 using pt::lapic::guest_interrupt_status;
-using pt::lapic::message;
 using pt::lapic::register_page;
-using pt::lapic::trigger_mode;
 
 /// RVI, SVI and what the processor does with them and the page.
 struct processor {

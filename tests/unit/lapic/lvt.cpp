@@ -13,7 +13,6 @@ using lapic_test::rig;
 using pt::lapic::deadline;
 using pt::lapic::local_source;
 using pt::lapic::local_wire;
-using pt::lapic::message;
 using pt::lapic::signal_kind;
 using pt::lapic::wire_level;
 

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#define pt stepped_pt
+#define pt stepped_pt // NOLINT(readability-identifier-naming)
 #include "pt/core/atomic.hpp"
 
 namespace {

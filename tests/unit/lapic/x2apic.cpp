@@ -20,26 +20,26 @@ enum class rights { absent, ro, wo, rw };
 /// The table, as it is printed.
 constexpr rights table(std::uint32_t number) {
     switch (number) {
-    case 0x802: return rights::ro; // id
-    case 0x803: return rights::ro; // version
-    case 0x808: return rights::rw; // TPR
-    case 0x80A: return rights::ro; // PPR
-    case 0x80B: return rights::wo; // EOI
-    case 0x80D: return rights::ro; // LDR
-    case 0x80F: return rights::rw; // SVR
-    case 0x828: return rights::rw; // ESR
-    case 0x82F: return rights::rw; // LVT CMCI
-    case 0x830: return rights::rw; // ICR
-    case 0x832:
+    case 0x802:                    // id
+    case 0x803:                    // version
+    case 0x80A:                    // PPR
+    case 0x80D:                    // LDR
+    case 0x839: return rights::ro; // current count
+    case 0x80B:                    // EOI
+    case 0x83F: return rights::wo; // SELF IPI
+    case 0x808:                    // TPR
+    case 0x80F:                    // SVR
+    case 0x828:                    // ESR
+    case 0x82F:                    // LVT CMCI
+    case 0x830:                    // ICR
+    case 0x832:                    // LVT
     case 0x833:
     case 0x834:
     case 0x835:
     case 0x836:
-    case 0x837: return rights::rw; // LVT
-    case 0x838: return rights::rw; // initial count
-    case 0x839: return rights::ro; // current count
+    case 0x837:
+    case 0x838:                    // initial count
     case 0x83E: return rights::rw; // divide configuration
-    case 0x83F: return rights::wo; // SELF IPI
     default: return number >= 0x810 && number <= 0x827 ? rights::ro : rights::absent;
     }
 }

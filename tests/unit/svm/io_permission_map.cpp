@@ -82,9 +82,7 @@ TEST_CASE("what exits() says is what AMD's processor finds in the map, under own
         const auto first = static_cast<std::uint16_t>(seams[random() % 3] + random() % 16);
         const std::uint64_t size = 1 + random() % 16;
         const pt::vmx::port_owner owner{random() % 3};
-        if (random() % 3 == 0) {
-            ports.close_all(owner);
-        } else if (!ports.open(owner, {io_port{first}, size})) {
+        if (random() % 3 == 0 || !ports.open(owner, {io_port{first}, size})) {
             ports.close_all(owner);
         }
         for (std::uint32_t port = first - 4U; port != first + 20U && port <= 0xFFFF; ++port) {

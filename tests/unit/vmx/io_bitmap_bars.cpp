@@ -22,7 +22,6 @@ namespace {
 using pt::errc;
 using pt::error;
 using pt::io_port;
-using pt::range;
 using pt::result;
 using pt::width;
 using pt::vmx::io_bitmap;

@@ -21,7 +21,6 @@ using pt::errc;
 using pt::error;
 using pt::vcpu::bitmap_change;
 using pt::vcpu::msr_access;
-using pt::vcpu::msr_range;
 using pt::vmx::msr_bitmap;
 using pt::vmx::x2apic_virtualization;
 

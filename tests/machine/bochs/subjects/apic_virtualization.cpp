@@ -131,7 +131,7 @@ void check_reads(guest_with_page& all) {
         machine.execute({0x8B, 0x03, 0x0F, 0x01, 0xC1}); // mov (%rbx), %eax; vmcall
         all.interrupts.decide();
         const bool entered = all.interrupts.enter();
-        const exit_reason reason = machine.reason()[pt::vmx::exit_reason_word::basic];
+        const exit_reason reason = machine.reason();
         using qualification = pt::vmx::apic_access_qualification;
         const qualification access{machine.qualification()};
         const bool exits = entered && reason == exit_reason::apic_access &&
@@ -185,7 +185,7 @@ void check_writes(guest_with_page& all, virtual_interrupts& twin) {
         machine.execute({0x89, 0x03, 0x0F, 0x01, 0xC1}); // mov %eax, (%rbx); vmcall
         all.interrupts.decide();
         const bool entered = all.interrupts.enter();
-        const exit_reason reason = machine.reason()[pt::vmx::exit_reason_word::basic];
+        const exit_reason reason = machine.reason();
         using qualification = pt::vmx::apic_write_qualification;
         const std::uint32_t offset =
             qualification{machine.qualification()}[qualification::page_offset];

@@ -82,10 +82,8 @@ verdict verdict_of_processor(guest& machine) {
                    ? verdict::invalid_control_field
                    : verdict::other;
     }
-    return machine.reason()[pt::vmx::exit_reason_word::basic] ==
-                   exit_reason::entry_failure_guest_state
-               ? verdict::invalid_guest_state
-               : verdict::other;
+    return machine.reason() == exit_reason::entry_failure_guest_state ? verdict::invalid_guest_state
+                                                                      : verdict::other;
 }
 
 verdict verdict_of(entry_check said) {

@@ -300,7 +300,7 @@ void try_entry(guest& machine, unsigned level, std::uint64_t entry, tally& all) 
     machine.write_entry(subject_of(level), entry, level);
     read(machine);
     const bool entered = machine.enter();
-    const exit_reason got = machine.reason()[pt::vmx::exit_reason_word::basic];
+    const exit_reason got = machine.reason();
 
     const exit_reason expected = exit_of_read(machine.format(), level, entry);
     all.misconfigured += expected == exit_reason::ept_misconfiguration ? 1 : 0;
@@ -362,10 +362,9 @@ void misconfigurations() {
         // pt makes the tables above.
         const gpa subject = subject_of(level);
         if (level > 1) {
-            auto mapped =
-                machine.ept().map({subject, page}, machine.host_address(guest::data), pt::ept::ram);
-            kernel::invept hardware;
-            check("there is a way to the entry", mapped && mapped->redeem(hardware));
+            auto mapped = machine.tables().map({subject, page}, machine.host_address(guest::data),
+                                               pt::ept::ram);
+            check("there is a way to the entry", mapped && mapped->redeem(machine.hardware()));
         }
         *machine.at<std::uint64_t>(guest::page_tables + 3 * page + 8 * (place.raw / page)) =
             subject.raw | guest_present_writable_user | guest_accessed_dirty;

@@ -118,9 +118,8 @@ public:
         }
     }
     ~passthrough() {
-        kernel::invept hardware;
-        auto removed = machine_.ept().unmap({apic_page, 4 * pt::KiB});
-        check("the guest's APIC page goes", removed && removed->redeem(hardware));
+        auto removed = machine_.tables().unmap({apic_page, 4 * pt::KiB});
+        check("the guest's APIC page goes", removed && removed->redeem(machine_.hardware()));
     }
     passthrough(const passthrough&) = delete;
     passthrough& operator=(const passthrough&) = delete;
@@ -140,10 +139,10 @@ public:
         for (;;) {
             interrupts_.decide();
             if (!interrupts_.enter()) {
-                kernel::say("reason ", std::uint64_t{machine_.reason().raw});
+                kernel::say("reason ", std::uint64_t{machine_.reason_word().raw});
                 kernel::give_up("no entry");
             }
-            const exit_reason reason = machine_.reason()[pt::vmx::exit_reason_word::basic];
+            const exit_reason reason = machine_.reason();
             if (!handle(reason)) {
                 return reason;
             }

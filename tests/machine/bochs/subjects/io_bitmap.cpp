@@ -87,7 +87,7 @@ void try_access(guest& machine, unsigned index, std::uint16_t port, tally& all) 
     machine.general.rsi = machine.general.rdi = guest::data.raw;
     machine.go_to(place_of(index));
     const bool entered = machine.enter();
-    const exit_reason reason = machine.reason()[pt::vmx::exit_reason_word::basic];
+    const exit_reason reason = machine.reason();
     const bool exits = entered && reason == exit_reason::io_instruction;
     const bool passes = entered && reason == exit_reason::vmcall;
     if (exits) {

@@ -39,8 +39,7 @@ exit_reason access(guest& machine, std::uint32_t msr, msr_access how, std::uint3
     const auto opcode = static_cast<std::uint8_t>(how == msr_access::read ? 0x32 : 0x30);
     machine.execute({0x0F, opcode, 0x0F, 0x01, 0xC1}); // rdmsr or wrmsr; vmcall
     vmwrite(vmcs_field::guest_rsp, guest::stack.raw);
-    return machine.enter() ? machine.reason()[pt::vmx::exit_reason_word::basic]
-                           : exit_reason::entry_failure_guest_state;
+    return machine.enter() ? machine.reason() : exit_reason::entry_failure_guest_state;
 }
 
 struct tally {

@@ -129,12 +129,11 @@ gpa check_interruption(const char* name, guest& machine, virtual_interrupts& int
     const bool enterable = !interrupts.decided().event.present ||
                            interrupts.decided().event.type != event_type::nmi ||
                            !machine.blocking()[state::blocking_by_nmi];
-    const bool exits = interrupts.enter() && machine.reason()[pt::vmx::exit_reason_word::basic] ==
-                                                 exit_reason::ept_violation;
+    const bool exits = interrupts.enter() && machine.reason() == exit_reason::ept_violation;
     if (!check(name, enterable && exits && machine.interrupted() == what)) {
-        kernel::say("reason ", std::uint64_t{machine.reason().raw}, ", IDT-vectoring information ",
-                    std::uint64_t{machine.idt_vectoring().raw}, ", error code ",
-                    vmread(vmcs_field::idt_vectoring_error_code), ", length ",
+        kernel::say("reason ", std::uint64_t{machine.reason_word().raw},
+                    ", IDT-vectoring information ", std::uint64_t{machine.idt_vectoring().raw},
+                    ", error code ", vmread(vmcs_field::idt_vectoring_error_code), ", length ",
                     vmread(vmcs_field::exit_instruction_length));
     }
     return gpa{vmread(vmcs_field::guest_physical_address)}.align_down(4 * pt::KiB);

@@ -28,8 +28,7 @@ void check_window(guest& machine, virtual_interrupts& interrupts, pt::gpa place)
     const auto& decided = interrupts.decide();
     check("nothing is injected", !decided.event.present);
     check("the window is asked for", decided.interrupt_window && !decided.nmi_window);
-    const bool opens = interrupts.enter() && machine.reason()[pt::vmx::exit_reason_word::basic] ==
-                                                 exit_reason::interrupt_window;
+    const bool opens = interrupts.enter() && machine.reason() == exit_reason::interrupt_window;
     check("the window opens", opens);
     check_equal("where it should", machine.rip(), place.raw);
 
@@ -111,8 +110,7 @@ void check_nmi_window(guest& machine, virtual_interrupts& interrupts, pt::gpa pl
     const auto& decided = interrupts.decide();
     check("nothing is injected", !decided.event.present);
     check("the NMI window is asked for", decided.nmi_window && !decided.interrupt_window);
-    const bool opens = interrupts.enter() && machine.reason()[pt::vmx::exit_reason_word::basic] ==
-                                                 exit_reason::nmi_window;
+    const bool opens = interrupts.enter() && machine.reason() == exit_reason::nmi_window;
     check("the NMI window opens", opens);
     check_equal("where it should", machine.rip(), place.raw);
 

@@ -146,7 +146,7 @@ void accesses() {
 
     // A memory type or rights that nested tables cannot have: pt does not write such an entry.
     check_error("pages for the supervisor only are refused",
-                machine.nested().protect({guest::data, page}, {.write = true, .user = false}),
+                machine.tables().protect({guest::data, page}, {.write = true, .user = false}),
                 pt::errc::not_supported);
     machine.start(guest_mode::long_64);
     const std::uint64_t entry = machine.entry(guest::data);
@@ -256,10 +256,9 @@ void entries() {
         const gpa target =
             level == 1 ? guest::data : gpa{std::uint64_t{1} << (12 + 9 * (level - 1))};
         if (level > 1) {
-            guest::tlb hardware{machine.words()};
-            auto mapped = machine.nested().map({target, page}, machine.host_address(guest::data),
+            auto mapped = machine.tables().map({target, page}, machine.host_address(guest::data),
                                                pt::x86_64::ram);
-            check("there is a way to the entry", mapped && mapped->redeem(hardware));
+            check("there is a way to the entry", mapped && mapped->redeem(machine.hardware()));
         }
         *machine.at(guest::page_tables + 3 * page + 8 * (place.raw / page)) = target.raw | 0x67;
 
