@@ -64,7 +64,7 @@ public:
     bool run(unsigned) {
         bool good = true;
         for (std::uint64_t i = 0; i != times; ++i) {
-            bitmap_.close(pt::vmx::io_bitmap::all_ports);
+            (void)bitmap_.close(pt::vmx::io_bitmap::all_ports);
             keep(this);
             good = bitmap_.open({io_port{0}, 0xCF8}).has_value() && good;
             good = bitmap_.open({io_port{0xD00}, 0x1'0000 - 0xD00}).has_value() && good;
@@ -110,7 +110,7 @@ public:
         return good;
     }
     bool undo() {
-        bitmap_.close(pt::vmx::io_bitmap::all_ports);
+        (void)bitmap_.close(pt::vmx::io_bitmap::all_ports);
         return true;
     }
 };

@@ -199,7 +199,7 @@ struct two_vcpus {
     std::uint64_t* kicks;
     [[nodiscard]] std::uint32_t count() const { return vcpu_count; }
     [[nodiscard]] pt::lapic::inbox& inbox(std::uint32_t n) const { return first[n].box; }
-    void notify(std::uint32_t) const { ++*kicks; }
+    void notify(std::uint32_t, pt::lapic::notification) const { ++*kicks; }
 };
 
 class atomic_or {

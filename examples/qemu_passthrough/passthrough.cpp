@@ -525,7 +525,7 @@ public:
     pt::result<void> ports_changed(const pt::pci::bar_change& change) {
         const auto& [device, from, to] = change;
         if (from) {
-            bitmap_.close(ports_);
+            (void)bitmap_.close(ports_);
         }
         if (!to) {
             return {};

@@ -240,7 +240,7 @@ struct one_vcpu {
     unsigned* kicks;
     std::uint32_t count() const { return 1; }
     pt::lapic::inbox& inbox(std::uint32_t) const { return *arriving; }
-    void notify(std::uint32_t) const { ++*kicks; }
+    void notify(std::uint32_t, pt::lapic::notification) const { ++*kicks; }
 };
 static_assert(pt::lapic::vcpu_set<one_vcpu>);
 

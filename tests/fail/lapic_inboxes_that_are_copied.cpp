@@ -16,6 +16,6 @@ struct my_vcpus {
 #else
     pt::lapic::inbox& inbox(std::uint32_t n) { return inboxes[n]; }
 #endif
-    void notify(std::uint32_t) {}
+    void notify(std::uint32_t, pt::lapic::notification) {}
 };
 static_assert(sizeof(pt::lapic::bus<my_vcpus>) != 0);

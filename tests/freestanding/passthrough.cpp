@@ -105,7 +105,7 @@ struct guest_vcpus {
     void (*kick)(std::uint32_t);
     std::uint32_t count() { return size; }
     pt::lapic::inbox& inbox(std::uint32_t n) { return inboxes[n]; }
-    void notify(std::uint32_t n) { kick(n); }
+    void notify(std::uint32_t n, pt::lapic::notification) { kick(n); }
 };
 using guest_bus = pt::lapic::bus<guest_vcpus>;
 
@@ -268,7 +268,7 @@ pt::result<void> map_registers(const pt::pci::bar& bar, const pt::pci::bar_piece
 /// The guest's processors are out of it while the bitmaps change.
 pt::result<void> open_ports(const pt::pci::bar_change& change, pt::vmx::port_owner owner,
                             guest& to) {
-    to.ports.close_all(owner);
+    (void)to.ports.close_all(owner);
     if (!change.to || change.to.address() != change.device.address) {
         return {};
     }

@@ -74,8 +74,8 @@ struct processor {
 struct both {
     processor* of;
     std::uint32_t count() const { return 2; }
-    inbox& inbox(std::uint32_t n) const { return *of[n].arriving; }
-    void notify(std::uint32_t n) const { ++of[n].notified; }
+    pt::lapic::inbox& inbox(std::uint32_t n) const { return *of[n].arriving; }
+    void notify(std::uint32_t n, notification) const { ++of[n].notified; }
 };
 
 /// The registers by the manual's table; bit i: the dword at 16 * i.

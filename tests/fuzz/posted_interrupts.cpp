@@ -77,13 +77,13 @@ void descriptor_alone(reader& input) {
             const bool tells = (control & (on | sn)) == 0;
             waiting.set(vector);
             control |= tells ? on : 0;
-            demand((descriptor->post(vector) == notification::needed) == tells);
+            demand((descriptor->post(vector) == notification::by_vector) == tells);
             break;
         }
         case 2: {
             const bool tells = (control & (on | sn)) == 0;
             control |= tells ? on : 0;
-            demand((descriptor->notify() == notification::needed) == tells);
+            demand((descriptor->notify() == notification::by_vector) == tells);
             break;
         }
         case 3: {

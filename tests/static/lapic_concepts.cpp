@@ -47,10 +47,10 @@ struct inbox_const : least {
     const pt::lapic::inbox& inbox(u32);
 };
 struct no_notify : least {
-    void notify(u32) = delete;
+    void notify(u32, notification) = delete;
 };
 struct notify_answers : least {
-    bool notify(u32);
+    bool notify(u32, notification);
 };
 static_assert(vcpu_set<least> && !vcpu_set<not_copied<least>> && !vcpu_set<int>);
 static_assert(!vcpu_set<no_count> && !vcpu_set<count_64> && !vcpu_set<no_inbox> &&
@@ -123,6 +123,8 @@ struct least_controller {
     void take_nmi() {}
     bool extint_pending() const { return false; }
     void take_extint() {}
+    bool signal_pending() const { return false; }
+    bool waiting_for_start_up() const { return false; }
     bool has_only_vectors() const { return true; }
     u8 tpr_threshold() const { return 0; }
     const register_page& registers() const { return page; }
@@ -156,6 +158,12 @@ struct no_extint_pending : least {
 struct no_take_extint : least {
     void take_extint() = delete;
 };
+struct no_signal_pending : least {
+    bool signal_pending() const = delete;
+};
+struct no_waiting_for_start_up : least {
+    bool waiting_for_start_up() const = delete;
+};
 struct no_has_only_vectors : least {
     bool has_only_vectors() const = delete;
 };
@@ -169,6 +177,8 @@ static_assert(!interrupt_controller<no_synchronize> && !interrupt_controller<no_
               !interrupt_controller<pending_changes> && !interrupt_controller<no_acknowledge> &&
               !interrupt_controller<no_nmi_pending> && !interrupt_controller<no_take_nmi> &&
               !interrupt_controller<no_extint_pending> && !interrupt_controller<no_take_extint> &&
+              !interrupt_controller<no_signal_pending> &&
+              !interrupt_controller<no_waiting_for_start_up> &&
               !interrupt_controller<no_has_only_vectors> &&
               !interrupt_controller<no_tpr_threshold> && !interrupt_controller<registers_copied>);
 } // namespace of_interrupt_controller

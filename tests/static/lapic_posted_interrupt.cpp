@@ -29,7 +29,7 @@ static_assert(control::notification_destination.mask == std::uint64_t{0xFFFF'FFF
 // Vector v is bit v of PIR.
 constexpr bool posts_bit(std::uint8_t vector) {
     posted_interrupt_descriptor descriptor;
-    descriptor.post(vector);
+    (void)descriptor.post(vector);
     for (unsigned bit = 0; bit < 256; ++bit) {
         if (((descriptor.requests[bit / 64] >> (bit % 64)) & 1) != (bit == vector ? 1U : 0U)) {
             return false;

@@ -31,8 +31,7 @@ struct guest_interrupt_status : reg<guest_interrupt_status, std::uint16_t> {
 struct eoi_exit_bitmap {
     std::uint64_t words[4]{};
 
-    /// The vectors whose EOI somebody waits for: those that are level-triggered. Write it anew when
-    /// level-triggered vectors have been accepted.
+    /// Those that are level-triggered, for which the I/O APICs wait.
     [[nodiscard]] static constexpr eoi_exit_bitmap of(const register_page& page) {
         eoi_exit_bitmap exits;
         for (std::uint32_t i = 0; i != 8; ++i) {
@@ -41,7 +40,8 @@ struct eoi_exit_bitmap {
         return exits;
     }
 
-    /// One more: that of the timer's vector, as long as the timer owes ticks.
+    /// One more, e.g. the vector of a pin that a guest has programmed as edge-triggered though its line is
+    /// level-triggered: its EOI is what level_route waits for.
     constexpr void insert(std::uint8_t vector) {
         words[vector / 64] |= std::uint64_t{1} << (vector % 64);
     }

@@ -142,8 +142,9 @@ private:
         if (is_maskable && !to.takes_vectors()) [[unlikely]] {
             return {};
         }
-        if (to.post(sent) == notification::needed && n != from) {
-            vcpus_.notify(n);
+        const notification how = to.post(sent);
+        if (how != notification::not_needed && n != from) {
+            vcpus_.notify(n, how);
         }
         return {.reached = 1};
     }

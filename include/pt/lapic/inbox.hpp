@@ -81,10 +81,9 @@ struct alignas(64) inbox {
     std::uint64_t addressing{};          ///< an inbox_addressing
     const register_page* page = nullptr; ///< its PPR is read by others
 
-    /// Takes a message that is for this local APIC, by destination or shorthand. `needed`: the caller
-    /// makes the virtual processor harvest: leave the guest, or wake; for an edge-triggered vector it
-    /// may send it the notification vector instead. Nobody else is told until the next harvest (once
-    /// for edge-triggered vectors, once for all the others).
+    /// Takes a message that is for this local APIC, by destination or shorthand, and says whether the
+    /// caller has to make the virtual processor harvest, and how. Nobody else is told until the next
+    /// harvest (once for edge-triggered vectors, once for all the others).
     ///
     /// Dropped: everything while hardware-disabled; fixed, lowest-priority and ExtINT messages while
     /// software-disabled [sdm, Local APIC State After It Has Been Software Disabled]; delivery modes
@@ -124,10 +123,8 @@ struct alignas(64) inbox {
     constexpr void publish(inbox_addressing as) { atomic::store(&addressing, as.raw); }
 
 private:
-    static constexpr std::uint8_t first_legal_vector = 16;
-
     constexpr notification signal(std::uint64_t arrived) {
-        return atomic::fetch_or(&signals, arrived) == 0 ? notification::needed
+        return atomic::fetch_or(&signals, arrived) == 0 ? notification::by_exit
                                                         : notification::not_needed;
     }
     constexpr notification post_vector(std::uint8_t vector, trigger_mode trigger);
@@ -203,7 +200,7 @@ constexpr notification inbox::signal_init() {
     while (!atomic::compare_exchange(
         &signals, before,
         (before & ~(bits::start_up.mask | bits::start_up_vector.mask)) | bits::init.mask)) {}
-    return before == 0 ? notification::needed : notification::not_needed;
+    return before == 0 ? notification::by_exit : notification::not_needed;
 }
 
 /// The first one starts the processor, those after it find it running.
@@ -213,7 +210,7 @@ constexpr notification inbox::signal_start_up(std::uint8_t vector) {
     std::uint64_t before = atomic::load(&signals);
     while ((before & bits::start_up.mask) == 0) {
         if (atomic::compare_exchange(&signals, before, before | arrived)) {
-            return before == 0 ? notification::needed : notification::not_needed;
+            return before == 0 ? notification::by_exit : notification::not_needed;
         }
     }
     return notification::not_needed;

@@ -27,6 +27,8 @@ concept interrupt_controller = requires(A& apic, const A& looked_at) {
     { apic.take_nmi() } -> std::same_as<void>;
     { looked_at.extint_pending() } -> std::same_as<bool>;
     { apic.take_extint() } -> std::same_as<void>;
+    { looked_at.signal_pending() } -> std::same_as<bool>;
+    { looked_at.waiting_for_start_up() } -> std::same_as<bool>;
     { looked_at.has_only_vectors() } -> std::same_as<bool>;
     { looked_at.tpr_threshold() } -> std::same_as<std::uint8_t>;
     { looked_at.registers() } -> std::same_as<const register_page&>;
@@ -40,6 +42,9 @@ enum class fixed_interrupts : std::uint8_t {
 
 /// What the next VM entry does about events.
 struct entry_decision {
+    /// Do not enter: the virtual processor was sent an INIT, a start-up or an SMI, which next_signal() of
+    /// the local APIC gives, or it waits for a start-up and does not run. Then nothing else is decided.
+    bool signal = false;
     /// What it delivers: for vmx::entry_of() or svm::injection_of(). Not present: nothing.
     vcpu::event event{};
     /// An interrupt waits until the guest can take it: request an exit for that moment ("interrupt-window
@@ -149,14 +154,31 @@ public:
         return decide_on_all();
     }
 
-    /// Whether before_entry() would deliver something now, or with virtual-interrupt delivery the entry
-    /// itself: a virtual processor of which this is so does not stay halted.
-    [[nodiscard]] constexpr bool would_deliver() {
+    /// Whether a virtual processor that halts, or waits for a start-up, does not stay so: there is a
+    /// signal for it, or something that it can take now.
+    [[nodiscard]] constexpr bool wakes() {
         apic_->synchronize();
+        if (apic_->signal_pending() || apic_->waiting_for_start_up()) {
+            return apic_->signal_pending();
+        }
         return held_.exception.present || held_.nmi == undelivered_nmi::interrupted ||
                (nmi_waits() && vcpu_.can_take_nmi()) ||
                ((held_.external_interrupt.present || extint_waits() || apic_->pending() != 0) &&
                 vcpu_.can_take_interrupt());
+    }
+
+    /// An NMI that waits goes over to a processor that keeps and delivers it by itself (V_NMI [amd]):
+    /// instead of asking for its window, the VMM sets that bit while it is 0. False: none waits.
+    [[nodiscard]] constexpr bool hand_over_nmi() {
+        if (held_.nmi == undelivered_nmi::deferred) {
+            held_.nmi = undelivered_nmi::none;
+            return true;
+        }
+        if (!apic_->nmi_pending()) {
+            return false;
+        }
+        apic_->take_nmi();
+        return true;
     }
 
     /// The virtual processor was reset or took INIT: what was on its way is gone.
@@ -164,17 +186,12 @@ public:
 
     /// What has not arrived, for saving it, after before_entry()'s decision was given back.
     [[nodiscard]] constexpr const undelivered_events& undelivered() const { return held_; }
-    /// errc::malformed: an event in the place of another kind; nothing has changed.
+    /// errc::malformed: an event in the place of another kind, or one that no processor delivers, so that
+    /// every entry with it would fail; nothing has changed.
     constexpr result<void> restore(const undelivered_events& saved) {
-        using vcpu::event_type;
-        const event_type exception = saved.exception.type;
-        const bool is_exception = exception == event_type::hardware_exception ||
-                                  exception == event_type::software_interrupt ||
-                                  exception == event_type::privileged_software_exception ||
-                                  exception == event_type::software_exception;
-        if ((saved.exception.present && !is_exception) ||
+        if ((saved.exception.present && !can_be(saved.exception)) ||
             (saved.external_interrupt.present &&
-             saved.external_interrupt.type != event_type::external_interrupt) ||
+             saved.external_interrupt.type != vcpu::event_type::external_interrupt) ||
             saved.nmi > undelivered_nmi::deferred) {
             return error{errc::malformed, 0};
         }
@@ -183,6 +200,27 @@ public:
     }
 
 private:
+    /// Whether it is an exception, or an event of an instruction, as there are.
+    static constexpr bool can_be(const vcpu::event& event) {
+        // #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, and #VC and #SX of [amd]
+        constexpr std::uint32_t with_error_code =
+            1U << 8 | 0x1FU << 10 | 1U << 17 | 1U << 21 | 3U << 29;
+        constexpr std::uint8_t longest_instruction = 15;
+        switch (event.type) {
+        case vcpu::event_type::hardware_exception:
+            return event.vector < 32 &&
+                   event.vector !=
+                       static_cast<std::uint8_t>(vcpu::exception_vector::nmi_interrupt) &&
+                   (!event.has_error_code || (with_error_code >> event.vector & 1) != 0);
+        case vcpu::event_type::software_interrupt:
+        case vcpu::event_type::privileged_software_exception:
+        case vcpu::event_type::software_exception:
+            return !event.has_error_code && event.instruction_length != 0 &&
+                   event.instruction_length <= longest_instruction;
+        default: return false;
+        }
+    }
+
     /// What decide_on_all() says too where there is nothing but fixed vectors, which is nearly always.
     constexpr entry_decision decide_on_vectors() {
         if (apic_->pending() == 0) {
@@ -196,6 +234,9 @@ private:
     }
 
     [[gnu::cold]] constexpr entry_decision decide_on_all() {
+        if (apic_->signal_pending() || apic_->waiting_for_start_up()) {
+            return {.signal = true};
+        }
         entry_decision decision{.event = next_event()};
         decision.interrupt_window =
             held_.external_interrupt.present || extint_waits() || fixed_waits();

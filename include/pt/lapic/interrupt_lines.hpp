@@ -2,7 +2,7 @@
 #pragma once
 
 #include "pt/core/policy.hpp"
-#include "pt/lapic/local_apic.hpp"
+#include "pt/lapic/local_wire.hpp"
 
 #include <concepts>
 #include <cstdint>
@@ -20,8 +20,9 @@ concept host_lines = policy<L> && requires(L& lines, std::uint32_t n) {
     { lines.unmask(n) } -> std::same_as<void>;
 };
 
-/// A level-triggered line of the guest: a pin of its virtual I/O APIC, of its 8259, or LINT0 and LINT1 of
-/// a virtual local APIC.
+/// A level-triggered line of the guest: a pin of its virtual I/O APIC, or of its 8259. (Not LINT0 and
+/// LINT1 of a virtual local APIC: that is its owner's, and looks at the pin anew before the EOI is told.)
+/// set() comes from whatever CPU takes the host's interrupt.
 ///
 /// set(level): the level of the line from now on. Said only when it changes; in the beginning it is
 /// deasserted.

@@ -4,7 +4,7 @@
 #include "pt/core/contract.hpp"
 #include "pt/core/mutex.hpp"
 #include "pt/lapic/interrupt_lines.hpp"
-#include "pt/lapic/local_apic.hpp"
+#include "pt/lapic/local_wire.hpp"
 
 #include <bit>
 #include <cstdint>
@@ -37,7 +37,7 @@ public:
     /// Lines that a route can have: 0..63.
     static constexpr std::uint32_t max_lines = 64;
 
-    /// No line is open: all are masked at the host, and the guest's line is deasserted.
+    /// No line is open: the VMM has masked all of them at the host, and the guest's line is deasserted.
     constexpr level_route(Host host, Guest guest, Mutex guard = {})
         : host_{std::move(host)}, guest_{std::move(guest)}, guard_{std::move(guard)} {}
 

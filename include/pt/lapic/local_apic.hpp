@@ -6,8 +6,13 @@
 #include "pt/core/contract.hpp"
 #include "pt/core/result.hpp"
 #include "pt/core/width.hpp"
+#include "pt/lapic/apic_virtualization.hpp"
+#include "pt/lapic/effect.hpp"
+#include "pt/lapic/identity.hpp"
 #include "pt/lapic/inbox.hpp"
+#include "pt/lapic/local_wire.hpp"
 #include "pt/lapic/message.hpp"
+#include "pt/lapic/processor_signal.hpp"
 #include "pt/lapic/register_page.hpp"
 #include "pt/lapic/registers.hpp"
 #include "pt/lapic/saved_state.hpp"
@@ -27,66 +32,6 @@ enum class acceptance : std::uint8_t {
     software_disabled, ///< dropped: the guest has disabled its local APIC, by SVR or IA32_APIC_BASE
 };
 
-/// What an EOI ended.
-struct end_of_interrupt {
-    std::uint8_t vector = 0; ///< the vector that left ISR; 0: none was in service, nothing happened
-    bool broadcast =
-        false; ///< level-triggered: the I/O APICs hear of it (re-sample the line, unmask)
-
-    friend constexpr bool operator==(const end_of_interrupt&, const end_of_interrupt&) = default;
-};
-
-/// What a guest's write asks of the rest of the machine.
-enum class effect_kind : std::uint8_t {
-    nothing,
-    send,             ///< an IPI: `command` is for the bus
-    end_of_interrupt, ///< `ended` says what, and whether the I/O APICs are to hear of it
-    base_changed, ///< the register page moved, or the mode is another: see base(), current_mode()
-};
-struct effect {
-    effect_kind kind = effect_kind::nothing;
-    message command{};
-    end_of_interrupt ended{};
-
-    friend constexpr bool operator==(const effect&, const effect&) = default;
-};
-
-/// Something for the virtual processor itself that is no interrupt.
-enum class signal_kind : std::uint8_t {
-    none,
-    smi,
-    init, ///< INIT: the local APIC has done its part, the VMM puts the virtual processor in its state
-    start_up, ///< SIPI: execution begins at the page with the number `vector`
-};
-struct processor_signal {
-    signal_kind kind = signal_kind::none;
-    std::uint8_t vector = 0; ///< start_up: execution begins at CS base vector * 4 KiB, IP 0
-
-    friend constexpr bool operator==(const processor_signal&, const processor_signal&) = default;
-};
-
-/// The bootstrap processor runs after power-up and after INIT; the others wait for a SIPI [sdm, MP
-/// Initialization Protocol].
-enum class processor_role : std::uint8_t { bootstrap, application };
-
-/// Whether the guest is offered to suppress the broadcast of EOI (version register bit 24). Offer
-/// it only together with an I/O APIC that has the EOI register which the guest uses then.
-enum class eoi_broadcast_suppression : std::uint8_t { absent, offered };
-
-/// Which local APIC of the guest it is; the same as its CPUID says.
-struct identity {
-    std::uint32_t apic_id = 0; ///< not 0xFFFF'FFFF; xAPIC mode shows the low 8 bits of it
-    processor_role role = processor_role::bootstrap;
-    eoi_broadcast_suppression suppression = eoi_broadcast_suppression::absent;
-    std::uint8_t physical_address_width = 52; ///< MAXPHYADDR of the guest, 32..52
-};
-
-/// The two interrupt pins.
-enum class local_wire : std::uint8_t { lint0, lint1 };
-/// A wire has no polarity: asserted is asserted, whatever the guest wrote into the LVT's polarity
-/// bit.
-enum class wire_level : std::uint8_t { deasserted, asserted };
-
 /// Events inside the processor that have an entry in the local vector table and no wire.
 enum class local_source : std::uint8_t { thermal_sensor, performance_counters, cmci };
 
@@ -105,9 +50,6 @@ enum class local_source : std::uint8_t { thermal_sensor, performance_counters, c
 template <timer_clock Clock>
 class local_apic {
 public:
-    /// Vectors below are illegal for the local APIC.
-    static constexpr std::uint8_t first_legal_vector = 16;
-
     /// Takes over page and inbox and does reset(). The VMM chooses identity and limits: broken ones
     /// are its own errors.
     constexpr local_apic(register_page& page, inbox& arriving, identity who, Clock clock,
@@ -212,13 +154,15 @@ public:
         return timer_.next(clock, timer_stands());
     }
 
-    /// Whether ticks of the timer wait for the one before to be taken: where the processor delivers
-    /// interrupts by itself, the EOI of the timer's vector has to exit then.
-    [[nodiscard]] constexpr bool owes_timer_ticks() const { return timer_.owed() != 0; }
+    /// Whether next_signal() has one: the virtual processor is not entered before it is taken.
+    [[nodiscard]] constexpr bool signal_pending() const {
+        return latched_[inbox_signals::init] ||
+               (waiting_ ? latched_[inbox_signals::start_up] : latched_[inbox_signals::smi]);
+    }
 
-    /// Whether a halted virtual processor that takes interrupts would be woken, by what
-    /// synchronize() has brought in.
-    [[nodiscard]] constexpr bool wakes() const;
+    /// Whether synchronize() has brought in anything for a virtual processor that could take it,
+    /// blocked or not. injector::wakes() knows what it can take.
+    [[nodiscard]] constexpr bool has_work() const;
 
     [[nodiscard]] constexpr apic_mode current_mode() const { return base_[apic_base::mode]; }
     /// Where the guest has its register page.
@@ -238,10 +182,10 @@ public:
     /// offset of the register, or with ~0, where it could not be one: nothing has changed.
     constexpr result<void> restore(const saved_state& from);
 
-    /// Whether nothing but fixed vectors can be pending: no NMI, no ExtINT, and nothing for
-    /// next_signal() that has been brought in. One that is not pending may be suspected here.
+    /// Whether the virtual processor runs and nothing but fixed vectors can be pending: no NMI, no
+    /// ExtINT, nothing for next_signal(). One that is not pending may be suspected here.
     [[nodiscard]] constexpr bool has_only_vectors() const {
-        return (latched_.raw | asserted_) == 0;
+        return (latched_.raw | asserted_ | (waiting_ ? 1U : 0U)) == 0;
     }
 
     // With a processor that virtualizes the APIC itself [sdm, APIC Virtualization and Virtual
@@ -257,13 +201,23 @@ public:
         return by_task && !by_service ? static_cast<std::uint8_t>(requested) : std::uint8_t{0};
     }
 
+    /// The vectors whose EOI has to exit: those that are level-triggered, and the timer's while it owes
+    /// ticks. For each entry; a VMM inserts what else it wants to hear of.
+    [[nodiscard]] constexpr eoi_exit_bitmap eoi_exits() const {
+        eoi_exit_bitmap exits = eoi_exit_bitmap::of(*page_);
+        if (timer_.owed() != 0) {
+            exits.insert(page_->lvt_timer[local_vector_entry::vector]);
+        }
+        return exits;
+    }
+
     /// The processor may have changed TPR, PPR, IRR and ISR in the page: look at them anew.
     constexpr void after_hardware();
     /// APIC-write VM exit: the processor has stored the guest's value at `offset` of the page; the
     /// register takes it as after write().
     constexpr effect apic_write(std::uint32_t offset);
     /// EOI-induced VM exit: the processor has taken `vector` from ISR and updated PPR.
-    constexpr end_of_interrupt virtualized_eoi(std::uint8_t vector);
+    constexpr effect virtualized_eoi(std::uint8_t vector);
 
 private:
     static constexpr std::uint32_t tsc_deadline_msr = 0x6E0;
@@ -323,7 +277,8 @@ private:
     }
     [[nodiscard]] constexpr bool is_past(const deadline& when) const {
         Clock clock = clock_;
-        return (when.of == deadline::clock::tsc ? clock.tsc() : clock.ticks()) >= when.at;
+        return when.of == deadline::clock::tsc ? clock.tsc() >= when.at
+                                               : (clock.ticks() - when.at) >> 63 == 0;
     }
     [[gnu::cold]] constexpr void take_arrivals();
     constexpr void accept_all(const posted_vectors& vectors, trigger_mode trigger);
@@ -755,12 +710,8 @@ constexpr processor_signal local_apic<Clock>::next_signal() {
 }
 
 template <timer_clock Clock>
-constexpr bool local_apic<Clock>::wakes() const {
-    if (latched_[inbox_signals::init] || latched_[inbox_signals::start_up]) {
-        return true;
-    }
-    return !waiting_ &&
-           (pending() != 0 || nmi_pending() || extint_pending() || latched_[inbox_signals::smi]);
+constexpr bool local_apic<Clock>::has_work() const {
+    return signal_pending() || (!waiting_ && (pending() != 0 || nmi_pending() || extint_pending()));
 }
 
 // The guest's accesses.
@@ -1155,7 +1106,9 @@ constexpr result<void> local_apic<Clock>::restore(const saved_state& from) {
                                       inbox_signals::start_up_vector.mask |
                                       inbox_signals::extint.mask;
     if (from.version != saved_state::current_version || (from.errors & ~reported_errors) != 0 ||
-        (from.latches & ~latches) != 0 || from.waiting > 1 || from.asserted > 3 ||
+        (from.latches & ~latches) != 0 || from.waiting > 1 ||
+        (inbox_signals{from.latches}[inbox_signals::start_up] && from.waiting == 0) ||
+        from.asserted > 3 ||
         (from.base & apic_base::reserved(identity_.physical_address_width)) != 0 ||
         mode == apic_mode{1} ||
         base[apic_base::bootstrap_processor] != base_[apic_base::bootstrap_processor]) {
@@ -1230,46 +1183,55 @@ constexpr result<void> local_apic<Clock>::restore(const saved_state& from) {
 
 template <timer_clock Clock>
 constexpr void local_apic<Clock>::after_hardware() {
+    const std::uint32_t illegal = page_->irr.words[0].bits & 0xFFFF;
+    page_->irr.words[0].bits &= 0xFFFF'0000;
     irr_words_ = words_in_use(page_->irr);
     isr_words_ = words_in_use(page_->isr);
     requesting_ = highest(page_->irr, irr_words_);
     servicing_ = highest(page_->isr, isr_words_);
+    page_->self_ipi = 0;            // the processor stores the guest's vector there
     page_->icr_high &= 0xFF00'0000; // the processor stores what the guest writes, and does not exit
     update_processor_priority();
+    if (illegal != 0 && is_software_enabled()) {
+        note_error(error_status::receive_illegal_vector.mask);
+    }
     plan_timer();
 }
 
 template <timer_clock Clock>
 constexpr effect local_apic<Clock>::apic_write(std::uint32_t offset) {
-    after_hardware();
+    // The write may be of one or two bytes anywhere in the register; the page has what it made of it.
+    offset &= ~std::uint32_t{0xF};
     std::uint32_t* const word =
         offset >= sizeof(register_page) ? nullptr : register_at(*page_, offset);
+    const std::uint32_t value = word == nullptr ? 0 : *word;
+    after_hardware();
     if (word == nullptr) {
         return {};
     }
-    const std::uint32_t value = *word;
     switch (offset) { // what the register held has been overwritten
     case 0x020: page_->id.raw = identity_.apic_id << 24; break;
     case 0x0B0: page_->eoi = 0; break;
     default: break;
     }
     synchronize();
-    return latched_[inbox_signals::init] ? effect{} : write_register(offset, value);
+    if (latched_[inbox_signals::init]) {
+        power_up_registers();
+        return {};
+    }
+    if (offset == self_ipi::offset) {
+        return command(
+            interrupt_command{interrupt_command::vector(static_cast<std::uint8_t>(value)),
+                              interrupt_command::destination_shorthand(shorthand::self)},
+            destination_format::x2apic);
+    }
+    return write_register(offset, value);
 }
 
 template <timer_clock Clock>
-constexpr end_of_interrupt local_apic<Clock>::virtualized_eoi(std::uint8_t vector) {
+constexpr effect local_apic<Clock>::virtualized_eoi(std::uint8_t vector) {
     after_hardware();
-    return ended(vector);
+    return {.kind = effect_kind::end_of_interrupt, .ended = ended(vector)};
 }
-
-/// A local APIC as interrupt_sink of its owner: each raise is an edge.
-template <timer_clock Clock>
-struct edge_sink {
-    local_apic<Clock>* apic;
-    constexpr void raise(std::uint8_t vector) const { apic->accept(vector, trigger_mode::edge); }
-};
-template <timer_clock Clock>
-edge_sink(local_apic<Clock>*) -> edge_sink<Clock>;
 
 } // namespace pt::lapic

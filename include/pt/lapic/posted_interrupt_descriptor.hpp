@@ -14,7 +14,14 @@ namespace pt::lapic {
 
 /// Whether the virtual processor must be told: made leave the guest or wake, or be sent the
 /// notification vector.
-enum class notification : std::uint8_t { needed, not_needed };
+enum class [[nodiscard]] notification : std::uint8_t{
+    not_needed, ///< it has been told, and has not looked since
+    /// A vector was posted: with "process posted interrupts" the notification vector is enough, which a
+    /// processor in the guest takes without an exit. Otherwise as by_exit.
+    by_vector,
+    /// It must leave the guest, or wake, and look: what came is not in the descriptor.
+    by_exit,
+};
 
 /// Bits 319:256 of the descriptor. The others must be 0 [vt-d].
 struct posted_interrupt_control : reg<posted_interrupt_control, std::uint64_t> {
@@ -83,7 +90,7 @@ struct alignas(64) posted_interrupt_descriptor {
     std::uint64_t control_word{}; ///< bits 319:256, a posted_interrupt_control
     std::uint64_t reserved_320[3]{};
 
-    /// Requests a vector as VT-d does for an interrupt that is not urgent. `needed`: it is for the
+    /// Requests a vector as VT-d does for an interrupt that is not urgent. by_vector: it is for the
     /// caller to notify, and for nobody else until the next harvest.
     constexpr notification post(std::uint8_t vector);
 
@@ -138,7 +145,7 @@ constexpr notification posted_interrupt_descriptor::notify() {
     while ((now & told) == 0) {
         if (atomic::compare_exchange(&control_word, now,
                                      now | control::outstanding_notification.mask)) {
-            return notification::needed;
+            return notification::by_vector;
         }
     }
     return notification::not_needed;

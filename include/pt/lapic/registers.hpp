@@ -13,6 +13,9 @@
 /// MSR 0x800 + offset / 16.
 namespace pt::lapic {
 
+/// Vectors below are illegal for the local APIC: no interrupt has one.
+inline constexpr std::uint8_t first_legal_vector = 16;
+
 /// What the local APIC is: EN and EXTD, bits 11:10 of IA32_APIC_BASE. 1 is not a mode [sdm].
 enum class apic_mode : std::uint8_t {
     disabled = 0, ///< hardware-disabled: the processor behaves as one without a local APIC

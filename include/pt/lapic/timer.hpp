@@ -36,7 +36,9 @@ struct timer_limits {
 struct deadline {
     enum class clock : std::uint8_t { none, ticks, tsc };
     clock of = clock::none;
-    std::uint64_t at = 0; ///< absolute; it has come once the clock shows this or more
+    /// Absolute. By tsc: it has come once the clock shows this or more. By ticks, which may pass 2^64: once
+    /// the clock minus this is below 2^63.
+    std::uint64_t at = 0;
 
     friend constexpr bool operator==(const deadline&, const deadline&) = default;
 };
@@ -120,8 +122,8 @@ public:
         return look(clock, stands);
     }
 
-    /// When to ask expired() again at the latest; not before now. For a clock near its end: its last
-    /// value. None while masked, or when nothing comes by time alone.
+    /// When to ask expired() again at the latest; not before now. None while masked, or when nothing comes
+    /// by time alone.
     template <timer_clock C>
     [[nodiscard]] constexpr deadline next(C& clock, timer_interrupt stands) const;
 
@@ -304,6 +306,10 @@ constexpr deadline timer::next(C& clock, timer_interrupt stands) const {
     if (stands == timer_interrupt::masked || !(wants_delivery || running_ || tsc_deadline_ != 0)) {
         return {};
     }
+    // Time alone can add nothing to what waits for the vector to leave IRR.
+    if (stands == timer_interrupt::requested && owed_ >= most_owed()) {
+        return {};
+    }
     if (tsc_deadline_ != 0 && !wants_delivery) {
         return {of::tsc, tsc_deadline_};
     }
@@ -312,8 +318,8 @@ constexpr deadline timer::next(C& clock, timer_interrupt stands) const {
     if (!wants_delivery && elapsed(now, end_) > wait) {
         wait = elapsed(now, end_);
     }
-    const std::uint64_t at = now + wait;
-    return {of::ticks, at >= now ? at : ~std::uint64_t{0}};
+    constexpr std::uint64_t longest = ~std::uint64_t{0} >> 1; // a limit may be anything
+    return {of::ticks, now + (wait < longest ? wait : longest)};
 }
 
 template <timer_clock C>
@@ -328,7 +334,9 @@ constexpr timer_state timer::save(C& clock) {
         .divide_shift = divide_shift_,
         .initial_count = initial_count_,
         .owed = owed_,
-        .ticks_left = running_ ? end_ - now : 0,
+        .ticks_left = !running_               ? 0
+                      : end_ - now < period() ? end_ - now
+                                              : period(),
         .ticks_since_last = !counting         ? 0
                             : since < minimum ? since
                                               : minimum,

@@ -14,13 +14,15 @@ namespace pt::lapic {
 ///
 /// - count(): how many there are.
 /// - inbox(n): what others may touch of the local APIC of virtual processor n.
-/// - notify(n): virtual processor n looks into its inbox soon: it leaves the guest if it runs, and wakes
-///   if it halts or waits. Called for the first message after it has looked, not for each of them.
+/// - notify(n, how): virtual processor n looks into its inbox soon: it leaves the guest if it runs, and
+///   wakes if it halts or waits. by_vector, and it runs: the notification vector will do, where the
+///   processor processes posted interrupts. Called for the first message after it has looked, not for
+///   each of them; never with not_needed.
 template <class S>
-concept vcpu_set = policy<S> && requires(S& vcpus, std::uint32_t n) {
+concept vcpu_set = policy<S> && requires(S& vcpus, std::uint32_t n, notification how) {
     { vcpus.count() } -> std::same_as<std::uint32_t>;
     { vcpus.inbox(n) } -> std::same_as<inbox&>;
-    { vcpus.notify(n) } -> std::same_as<void>;
+    { vcpus.notify(n, how) } -> std::same_as<void>;
 };
 
 namespace archetype {
@@ -31,7 +33,7 @@ struct vcpu_set {
 
     constexpr std::uint32_t count() { return 0; }
     constexpr lapic::inbox& inbox(std::uint32_t) { return nobody; }
-    constexpr void notify(std::uint32_t) {}
+    constexpr void notify(std::uint32_t, notification) {}
 };
 static_assert(lapic::vcpu_set<vcpu_set>);
 

@@ -5,6 +5,8 @@
 #include "pt/core/reg.hpp"
 #include "pt/core/result.hpp"
 #include "pt/core/width.hpp"
+#include "pt/vcpu/code_size.hpp"
+#include "pt/vcpu/instruction_length.hpp"
 #include "pt/vcpu/io_instruction.hpp"
 
 #include <cstdint>
@@ -66,7 +68,15 @@ struct ioio_exit_information : reg<ioio_exit_information, std::uint64_t> {
 struct string_operand {
     vcpu::address_size addresses = vcpu::address_size::bits_64;
     vcpu::segment_register segment = vcpu::segment_register::ds; ///< of OUTS
+
+    friend constexpr bool operator==(const string_operand&, const string_operand&) = default;
 };
+
+/// The operand of INS or OUTS, from the prefixes of the instruction and the size of its code.
+[[nodiscard]] constexpr string_operand string_operand_of(const vcpu::instruction_prefixes& prefixes,
+                                                         vcpu::code_size code) {
+    return {vcpu::addresses_of(prefixes, code), prefixes.segment};
+}
 
 /// The instruction of an IOIO exit, with the operand of INS and OUTS in memory as the VMM has decoded
 /// it: for a processor without decode assists, and for QEMU, which reports no address size.

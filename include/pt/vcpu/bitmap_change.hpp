@@ -7,7 +7,7 @@ namespace pt::vcpu {
 /// WRMSR of the guest. A processor that has not seen an opened bit yet only exits once too often.
 /// One that has not seen a closed bit yet still lets its guest through: until it has left the
 /// guest, nobody may believe that the guest has lost what was closed.
-struct bitmap_change {
+struct [[nodiscard]] bitmap_change {
     bool opened = false; ///< something does not exit any more
     bool closed = false; ///< something exits from now on
 

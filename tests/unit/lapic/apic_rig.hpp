@@ -40,7 +40,10 @@ struct rig {
     constexpr std::uint64_t read(std::uint32_t offset) {
         return apic.read(offset, pt::mmio_width::dword);
     }
-    constexpr pt::lapic::effect write(std::uint32_t offset, std::uint64_t value) {
+    constexpr void write(std::uint32_t offset, std::uint64_t value) {
+        static_cast<void>(effect_of(offset, value));
+    }
+    constexpr pt::lapic::effect effect_of(std::uint32_t offset, std::uint64_t value) {
         return apic.write(offset, pt::mmio_width::dword, value);
     }
     /// SVR: software enable, spurious vector 0xFF.

@@ -134,7 +134,8 @@ TEST_CASE("what the processor delivers and ends, the local APIC knows after the 
         good = good && cpu.eoi(vm.page) == 0x90;
         const unsigned vector = cpu.eoi(vm.page); // exits
         const auto ended = vm.apic.virtualized_eoi(static_cast<std::uint8_t>(vector));
-        good = good && ended.vector == 0x72 && ended.broadcast;
+        good = good && ended.kind == effect_kind::end_of_interrupt && ended.ended.vector == 0x72 &&
+               ended.ended.broadcast;
         // The VMM takes over again.
         return good && vm.apic.acknowledge() == 0x35 && vm.apic.eoi().vector == 0x35 &&
                vm.apic.eoi().vector == 0 && vm.read(0x0A0) == 0;
@@ -152,7 +153,7 @@ TEST_CASE("an EOI-induced exit frees a pin that is still asserted", "[lapic]") {
         processor cpu;
         cpu.enter(vm.page);
         bool good = cpu.deliver(vm.page) && cpu.eoi(vm.page) == 0x44;
-        good = good && vm.apic.virtualized_eoi(0x44).broadcast;
+        good = good && vm.apic.virtualized_eoi(0x44).ended.broadcast;
         return good && vm.apic.pending() == 0x44 && vm.read(0x350) == 0xC044;
     };
     static_assert(check());
@@ -194,7 +195,7 @@ TEST_CASE("an APIC-write exit does what the write does, and cleans the page", "[
                 rig virtualized;
                 virtualized.enable();
                 virtualized.write(0x370, 0x55);
-                const effect a = written.write(offset, value);
+                const effect a = written.effect_of(offset, value);
                 const effect b = stored(virtualized, offset, value);
                 good = good && a == b && written.apic.save() == virtualized.apic.save();
             }
@@ -220,14 +221,91 @@ TEST_CASE("APIC-write exits of ICR, EOI, and a pin in remote IRR", "[lapic]") {
                vm.page.eoi == 0;
         vm.write(0x350, 0x8044);
         vm.apic.set_wire(pt::lapic::local_wire::lint0, pt::lapic::wire_level::asserted);
-        stored(vm, 0x350, 0x8044); // the guest's value has no remote IRR
+        (void)stored(vm, 0x350, 0x8044); // the guest's value has no remote IRR
         good = good && vm.page.lvt_lint0.raw == 0xC044;
         good = good && vm.apic.apic_write(0x040) == effect{} &&
-               vm.apic.apic_write(0xFFFF'FFFF) == effect{} && vm.apic.apic_write(0x351) == effect{};
+               vm.apic.apic_write(0xFFFF'FFFF) == effect{};
         return good;
     };
     static_assert(check());
     REQUIRE(check());
+}
+
+/// The guest writes one byte without an exit; then the APIC-write exit, which tells which byte.
+effect stored_byte(rig& vm, std::uint32_t offset, std::uint8_t value) {
+    auto* const bytes = reinterpret_cast<unsigned char*>(&vm.page);
+    bytes[offset] = value;
+    return vm.apic.apic_write(offset);
+}
+
+// [sdm, Virtualizing Writes to the APIC-Access Page]: also of one and of two bytes.
+TEST_CASE("an APIC-write exit of a byte is a write of the register as it is then", "[lapic]") {
+    rig vm;
+    (void)stored_byte(vm, 0x0F1, 0x01); // SVR bit 8
+    CHECK(vm.apic.is_software_enabled());
+    CHECK(vm.inbox.takes_vectors()); // senders know it too
+    vm.write(0x320, 0x1'0040);
+    vm.write(0x380, 100);
+    (void)stored_byte(vm, 0x322, 0x02); // unmasked and periodic
+    CHECK(vm.apic.next_deadline().of == pt::lapic::deadline::clock::ticks);
+    (void)stored_byte(vm, 0x0D1, 0x77); // reserved bits of LDR
+    CHECK(vm.read(0x0D0) == 0);
+    rig other;
+    CHECK(other.apic.restore(vm.apic.save()));
+}
+
+TEST_CASE("SELF IPI that the processor did leaves nothing behind; one that exits is an error",
+          "[lapic][rule 28]") {
+    rig vm;
+    vm.to_x2apic();
+    vm.wrmsr(0x80F, 0x1FF);
+    vm.page.self_ipi = 0x51; // WRMSR 83FH without an exit
+    vm.page.irr.insert(0x51);
+    vm.apic.after_hardware();
+    CHECK(vm.apic.pending() == 0x51);
+    CHECK(vm.page.self_ipi == 0);
+    CHECK(stored(vm, 0x3F0, 0x0E) == effect{}); // illegal vectors exit
+    CHECK(vm.page.self_ipi == 0);
+    CHECK(vm.wrmsr(0x828, 0));
+    CHECK(vm.rdmsr(0x828) == 0x20); // send illegal vector
+    const effect legal = stored(vm, 0x3F0, 0x61);
+    CHECK(legal.kind == effect_kind::send);
+    CHECK(legal.command == pt::lapic::message{.vector = 0x61,
+                                              .to = pt::lapic::shorthand::self,
+                                              .format = pt::lapic::destination_format::x2apic});
+    rig other;
+    CHECK(other.apic.restore(vm.apic.save()));
+}
+
+TEST_CASE("vectors below 16 that the processor took from a descriptor are errors",
+          "[lapic][rule 26]") {
+    rig vm;
+    vm.enable();
+    vm.page.irr.insert(5); // a device's, posted and processed without an exit
+    vm.page.irr.insert(0x45);
+    vm.apic.after_hardware();
+    CHECK(vm.apic.pending() == 0x45);
+    CHECK_FALSE(vm.page.irr.contains(5));
+    CHECK(vm.errors() == 0x40); // receive illegal vector
+    rig other;
+    CHECK(other.apic.restore(vm.apic.save()));
+}
+
+TEST_CASE("the EOI of the timer's vector exits while the timer owes ticks", "[lapic][timer]") {
+    rig vm{lapic_test::bootstrap, {.minimum_period = 0, .most_owed_ticks = 5}};
+    vm.enable();
+    vm.write(0x3E0, 0xB); // divide by 1
+    vm.write(0x320, 0x2'0040);
+    vm.write(0x380, 100);
+    vm.now += 100;
+    vm.apic.synchronize();
+    CHECK_FALSE(vm.apic.eoi_exits().contains(0x40));
+    vm.now += 100; // the first has not been taken yet
+    vm.apic.synchronize();
+    CHECK(vm.apic.eoi_exits().contains(0x40));
+    vm.level(0x71);
+    CHECK(vm.apic.eoi_exits().contains(0x71));
+    CHECK_FALSE(vm.apic.eoi_exits().contains(0x72));
 }
 
 } // namespace

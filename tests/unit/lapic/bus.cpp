@@ -40,7 +40,7 @@ struct vcpus {
     std::uint32_t size;
     constexpr std::uint32_t count() { return size; }
     constexpr pt::lapic::inbox& inbox(std::uint32_t n) { return inboxes[n]; }
-    constexpr void notify(std::uint32_t n) { ++notified[n]; }
+    constexpr void notify(std::uint32_t n, notification) { ++notified[n]; }
 };
 
 struct machine {

@@ -63,15 +63,15 @@ struct all_vcpus {
     std::array<virtual_processor, vcpu_count>* of;
     std::uint32_t count() const { return vcpu_count; }
     pt::lapic::inbox& inbox(std::uint32_t n) const { return (*of)[n].box; }
-    void notify(std::uint32_t n) const { (*of)[n].kicked = true; }
+    void notify(std::uint32_t n, notification) const { (*of)[n].kicked = true; }
 };
 
 class machine {
 public:
     machine() {
         for (std::uint32_t n = 0; n != vcpu_count; ++n) {
-            write(n, 0x0F0, 0x1FF);
-            write(n, 0x0D0, 1U << (24 + n)); // flat
+            (void)write(n, 0x0F0, 0x1FF);
+            (void)write(n, 0x0D0, 1U << (24 + n)); // flat
         }
     }
 
@@ -91,9 +91,9 @@ public:
                 }
             }
             if (turn % 64 == 0) { // what senders go by changes, and means the same
-                write(n, 0x0D0, 1U << (24 + n));
-                write(n, 0x0F0, 0x1FF);
-                write(n, 0x080, 0);
+                (void)write(n, 0x0D0, 1U << (24 + n));
+                (void)write(n, 0x0F0, 0x1FF);
+                (void)write(n, 0x080, 0);
             }
             if (!did_something) {
                 if (std::chrono::steady_clock::now() > last_time) {
@@ -143,7 +143,7 @@ private:
             if (!decision.event.present) {
                 return;
             }
-            write(n, 0x0B0, 0);
+            (void)write(n, 0x0B0, 0);
             ++vcpu.handled[decision.event.vector];
         }
     }
@@ -158,7 +158,7 @@ private:
         const std::uint32_t destination = by == way::logical ? 1U << to : to;
         const std::uint32_t command = vector | (by == way::logical ? 1U << 11 : 0U) |
                                       (by == way::all_but_self ? 3U << 18 : 0U);
-        write(n, 0x310, destination << 24);
+        (void)write(n, 0x310, destination << 24);
         const effect asked = write(n, 0x300, command);
         return bus_.deliver(n, asked.command).reached ==
                (by == way::all_but_self ? vcpu_count - 1 : 1);

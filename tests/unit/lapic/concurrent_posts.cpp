@@ -67,7 +67,7 @@ bool post(machine& m, unsigned kind) {
         return false; // the last one is still on its way
     }
     m.sent[kind].store(number + 1, std::memory_order_release);
-    if (m.box.post(message_for(kind)) == notification::needed) {
+    if (m.box.post(message_for(kind)) != notification::not_needed) {
         m.kicks.fetch_add(1);
     }
     return true;

@@ -149,13 +149,13 @@ TEST_CASE("edge-triggered vectors go to the descriptor, level-triggered ones bes
           "[lapic]") {
     inbox one = with(enabled);
     CHECK_FALSE(one.may_hold_arrivals());
-    CHECK(one.post({.vector = 0x80}) == notification::needed);
+    CHECK(one.post({.vector = 0x80}) == notification::by_vector);
     CHECK(one.may_hold_arrivals());
     CHECK(one.post({.delivery = delivery_mode::lowest_priority, .vector = 0x31}) ==
           notification::not_needed);
     CHECK(one.posted.requests[2] == 1);
     // Its own notification: a processor that takes the notification vector in the guest clears ON.
-    CHECK(one.post({.vector = 0x80, .trigger = trigger_mode::level}) == notification::needed);
+    CHECK(one.post({.vector = 0x80, .trigger = trigger_mode::level}) == notification::by_exit);
     CHECK(one.post({.vector = 0xFF, .trigger = trigger_mode::level}) == notification::not_needed);
     one.posted.control_word = 0;
     CHECK(one.may_hold_arrivals());
@@ -177,7 +177,7 @@ TEST_CASE("a software-disabled local APIC takes NMI, SMI, INIT and start-up, and
     CHECK(one.post(of(delivery_mode::lowest_priority, 0x80)) == notification::not_needed);
     CHECK(one.post(of(delivery_mode::extint)) == notification::not_needed);
     CHECK(one.harvest() == arrivals{});
-    CHECK(one.post(of(delivery_mode::nmi)) == notification::needed);
+    CHECK(one.post(of(delivery_mode::nmi)) == notification::by_exit);
     CHECK(one.post(of(delivery_mode::smi)) == notification::not_needed);
     CHECK(one.post(of(delivery_mode::init)) == notification::not_needed);
     CHECK(one.post(of(delivery_mode::start_up, 0x9F)) == notification::not_needed);
@@ -197,24 +197,24 @@ TEST_CASE("a hardware-disabled local APIC hears nothing", "[lapic]") {
 
 TEST_CASE("vectors 0..15 become the error that they are, from whom ever they come", "[lapic]") {
     inbox one = with(enabled);
-    CHECK(one.post({.vector = 15}) == notification::needed);
+    CHECK(one.post({.vector = 15}) == notification::by_exit);
     CHECK(one.harvest() == arrivals{.signals = s{s::receive_illegal_vector(true)}});
-    CHECK(one.post({.vector = 0, .trigger = trigger_mode::level}) == notification::needed);
+    CHECK(one.post({.vector = 0, .trigger = trigger_mode::level}) == notification::by_exit);
     CHECK(one.harvest() == arrivals{.signals = s{s::receive_illegal_vector(true)}});
-    CHECK(one.posted.post(15) == notification::needed); // as VT-d does for a device
+    CHECK(one.posted.post(15) == notification::by_vector); // as VT-d does for a device
     CHECK(one.posted.post(16) == notification::not_needed);
     const arrivals found = one.harvest();
     CHECK(found.signals == s{s::receive_illegal_vector(true)});
     CHECK(found.edge.words[0] == 1U << 16);
     // Other signals of few bits do not become vectors: a start-up's is a page number.
-    CHECK(one.post(of(delivery_mode::start_up, 3)) == notification::needed);
+    CHECK(one.post(of(delivery_mode::start_up, 3)) == notification::by_exit);
     CHECK(one.harvest() == arrivals{.signals = s{s::start_up(true), s::start_up_vector(3)}});
 }
 
 TEST_CASE("INIT takes back a start-up before it; after it, the first one counts",
           "[lapic][rule 30]") {
     inbox one = with(enabled);
-    CHECK(one.post(of(delivery_mode::start_up, 0x11)) == notification::needed);
+    CHECK(one.post(of(delivery_mode::start_up, 0x11)) == notification::by_exit);
     CHECK(one.post(of(delivery_mode::nmi)) == notification::not_needed);
     CHECK(one.post(of(delivery_mode::init)) == notification::not_needed);
     CHECK(one.signals == s{s::init(true), s::nmi(true)}.raw);
@@ -228,7 +228,7 @@ TEST_CASE("one latch each: what comes again before a harvest is one", "[lapic]")
     inbox one = with(enabled);
     for (const delivery_mode mode :
          {delivery_mode::nmi, delivery_mode::smi, delivery_mode::extint}) {
-        CHECK(one.post(of(mode)) == notification::needed);
+        CHECK(one.post(of(mode)) == notification::by_exit);
         CHECK(one.post(of(mode)) == notification::not_needed);
         CHECK(one.harvest().signals.raw != 0);
         CHECK(one.harvest().signals.raw == 0);
@@ -243,7 +243,7 @@ TEST_CASE("SN holds back the notifications of edge-triggered vectors and of noth
     inbox one = with(enabled);
     one.posted.suppress();
     CHECK(one.post({.vector = 0x80}) == notification::not_needed);
-    CHECK(one.post({.vector = 0x81, .trigger = trigger_mode::level}) == notification::needed);
+    CHECK(one.post({.vector = 0x81, .trigger = trigger_mode::level}) == notification::by_exit);
     CHECK(one.may_hold_arrivals());
     CHECK(one.harvest().edge.contains(0x80));
     CHECK(one.may_hold_arrivals()); // ON says nothing while SN is set
@@ -261,9 +261,9 @@ TEST_CASE("PPR is read where the owner stores it", "[lapic]") {
 constexpr bool works_at_compile_time() {
     inbox one;
     one.publish(enabled);
-    one.post({.vector = 0x42});
-    one.post(of(delivery_mode::init));
-    one.post(of(delivery_mode::start_up, 9));
+    (void)one.post({.vector = 0x42});
+    (void)one.post(of(delivery_mode::init));
+    (void)one.post(of(delivery_mode::start_up, 9));
     const arrivals found = one.harvest();
     return found.edge.contains(0x42) && found.signals[s::init] &&
            found.signals[s::start_up_vector] == 9 && !one.may_hold_arrivals();

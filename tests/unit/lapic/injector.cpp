@@ -65,16 +65,16 @@ struct machine {
 
     constexpr explicit machine(fixed_interrupts how = fixed_interrupts::injected)
         : injection{apic, guest{&state}, pic{&controller}, how} {
-        apic.write(0xF0, mmio_width::dword, 0x1FF);
+        (void)apic.write(0xF0, mmio_width::dword, 0x1FF);
     }
     machine(const machine&) = delete;
     machine& operator=(const machine&) = delete;
 
     constexpr void arrive(delivery_mode delivery, std::uint8_t vector = 0) {
-        inbox.post({.delivery = delivery, .vector = vector});
+        (void)inbox.post({.delivery = delivery, .vector = vector});
     }
     constexpr void arrive(std::uint8_t vector) { arrive(delivery_mode::fixed, vector); }
-    constexpr void set_tpr(std::uint8_t value) { apic.write(0x80, mmio_width::dword, value); }
+    constexpr void set_tpr(std::uint8_t value) { (void)apic.write(0x80, mmio_width::dword, value); }
     constexpr std::uint8_t end() { return apic.write(0xB0, mmio_width::dword, 0).ended.vector; }
 
     constexpr entry_decision next() { return injection.before_entry(); }
@@ -91,7 +91,7 @@ TEST_CASE("nothing pending: nothing is delivered and no window requested",
           "[lapic][injector][rule 32]") {
     constexpr auto check = [] {
         machine vm;
-        return vm.next() == nothing && !vm.injection.would_deliver();
+        return vm.next() == nothing && !vm.injection.wakes();
     };
     static_assert(check());
     REQUIRE(check());
@@ -102,12 +102,12 @@ TEST_CASE("an interrupt waits for the window, and arrives once", "[lapic][inject
         machine vm;
         vm.state.interrupts = false;
         vm.arrive(0x31);
-        bool good = !vm.injection.would_deliver();
+        bool good = !vm.injection.wakes();
         good = good && vm.next() == entry_decision{.interrupt_window = true};
         good = good && vm.next() == entry_decision{.interrupt_window = true};
         good = good && vm.page.irr.contains(0x31) && !vm.page.isr.contains(0x31);
         vm.state.interrupts = true;
-        good = good && vm.injection.would_deliver() && vm.next() == only(interrupt(0x31));
+        good = good && vm.injection.wakes() && vm.next() == only(interrupt(0x31));
         good = good && !vm.page.irr.contains(0x31) && vm.page.isr.contains(0x31);
         return good && vm.next() == nothing && vm.end() == 0x31 && vm.next() == nothing;
     };
@@ -205,13 +205,13 @@ TEST_CASE("one NMI in service and one waiting; the waiting one asks for the NMI 
         vm.state.nmis = false; // in its handler
         vm.arrive(delivery_mode::nmi);
         vm.arrive(delivery_mode::nmi); // the latch holds one
-        good = good && !vm.injection.would_deliver();
+        good = good && !vm.injection.wakes();
         good = good && vm.next() == entry_decision{.nmi_window = true};
         // RFLAGS.IF is another matter.
         vm.arrive(0x31);
         good = good && vm.next() == entry_decision{.event = interrupt(0x31), .nmi_window = true};
         vm.state = {.interrupts = false, .nmis = true}; // IRET
-        good = good && vm.injection.would_deliver() && vm.next() == only(vcpu::nmi());
+        good = good && vm.injection.wakes() && vm.next() == only(vcpu::nmi());
         return good && vm.next() == nothing;
     };
     static_assert(check());
@@ -227,7 +227,7 @@ TEST_CASE("an NMI whose delivery was interrupted goes again although it has bloc
         vm.state.nmis = false;
         vm.injection.interrupted(vcpu::nmi());
         vm.arrive(delivery_mode::nmi);
-        good = good && vm.injection.would_deliver();
+        good = good && vm.injection.wakes();
         good = good && vm.next() == entry_decision{.event = vcpu::nmi(), .nmi_window = true};
         vm.state.nmis = true;
         return good && vm.next() == only(vcpu::nmi()) && vm.next() == nothing;
@@ -341,14 +341,14 @@ TEST_CASE("ExtINT without an external controller is dropped and keeps nobody awa
         register_page page{};
         pt::lapic::inbox inbox{};
         apic_type apic{page, inbox, identity{}, no_time{}};
-        apic.write(0xF0, mmio_width::dword, 0x1FF);
+        (void)apic.write(0xF0, mmio_width::dword, 0x1FF);
         guest_state state{.interrupts = false};
         injector injection{apic, guest{&state}};
-        inbox.post({.delivery = delivery_mode::extint});
+        (void)inbox.post({.delivery = delivery_mode::extint});
         bool good = injection.before_entry() == nothing && !apic.extint_pending();
         state.interrupts = true;
-        inbox.post({.delivery = delivery_mode::extint});
-        return good && !injection.would_deliver() && injection.before_entry() == nothing;
+        (void)inbox.post({.delivery = delivery_mode::extint});
+        return good && !injection.wakes() && injection.before_entry() == nothing;
     };
     static_assert(check());
     REQUIRE(check());
@@ -363,9 +363,9 @@ TEST_CASE("with virtual-interrupt delivery fixed vectors are the processor's: RV
         vm.state.interrupts = false;
         // RVI is the highest vector in IRR: bits 7:0.
         bool good = vm.next() == entry_decision{.status = guest_interrupt_status{0x0052}};
-        good = good && !vm.injection.would_deliver();
+        good = good && !vm.injection.wakes();
         vm.state.interrupts = true;
-        good = good && vm.injection.would_deliver();
+        good = good && vm.injection.wakes();
         good = good && vm.next() == entry_decision{.status = guest_interrupt_status{0x0052}};
         // The processor delivers it, and exits in the middle.
         vm.page.irr.erase(0x52);
@@ -416,6 +416,101 @@ TEST_CASE("what has not arrived is saved and restored; reset and INIT drop it",
     };
     static_assert(check());
     REQUIRE(check());
+}
+
+TEST_CASE("an INIT that comes at the last moment is not overrun by an entry",
+          "[lapic][injector][rule 30]") {
+    constexpr auto check = [] {
+        machine vm;
+        vm.arrive(0x31);
+        vm.arrive(delivery_mode::init);
+        // Nothing is decided, and nothing taken.
+        bool good = vm.next() == entry_decision{.signal = true} && vm.injection.wakes();
+        good = good && vm.apic.next_signal().kind == signal_kind::init;
+        vm.injection.reset();
+        return good && vm.next() == nothing; // software-disabled now
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
+TEST_CASE("an SMI is a signal too", "[lapic][injector]") {
+    constexpr auto check = [] {
+        machine vm;
+        vm.arrive(delivery_mode::smi);
+        bool good = vm.injection.wakes() && vm.next().signal;
+        good = good && vm.apic.next_signal().kind == signal_kind::smi;
+        return good && vm.next() == nothing && !vm.injection.wakes();
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
+TEST_CASE("a processor that waits for a start-up is not entered, and only that wakes it",
+          "[lapic][injector][rule 30]") {
+    constexpr auto check = [] {
+        register_page page{};
+        inbox arriving{};
+        apic_type apic{page, arriving, identity{.apic_id = 1, .role = processor_role::application},
+                       no_time{}};
+        guest_state state{};
+        injector<guest, apic_type> injection{apic, guest{&state}};
+        bool good = injection.before_entry() == entry_decision{.signal = true};
+        (void)arriving.post({.delivery = delivery_mode::nmi});
+        good = good && !injection.wakes() && injection.before_entry().signal;
+        (void)arriving.post({.delivery = delivery_mode::start_up, .vector = 7});
+        good = good && injection.wakes() && injection.before_entry().signal;
+        good = good && apic.next_signal() == processor_signal{signal_kind::start_up, 7};
+        return good && injection.before_entry() == only(vcpu::nmi()); // it was latched
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
+TEST_CASE("an NMI that the processor keeps is not kept twice", "[lapic][injector]") {
+    constexpr auto check = [] {
+        machine vm;
+        bool good = !vm.injection.hand_over_nmi();
+        vm.state.nmis = false;
+        vm.arrive(delivery_mode::nmi);
+        good = good && vm.next() == entry_decision{.nmi_window = true};
+        good = good && vm.injection.hand_over_nmi() && !vm.injection.hand_over_nmi();
+        vm.state.nmis = true;
+        good = good && vm.next() == nothing;
+        // Nor one that an exception has overtaken.
+        vm.injection.interrupted(vcpu::nmi());
+        vm.injection.raise(page_fault).value();
+        good = good && vm.next() == entry_decision{.event = page_fault, .nmi_window = true};
+        return good && vm.injection.hand_over_nmi() && vm.next() == nothing;
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
+TEST_CASE("events that no processor delivers are not restored", "[lapic][injector]") {
+    const auto restores = [](event exception) {
+        machine vm;
+        return vm.injection.restore({.exception = exception}).has_value();
+    };
+    CHECK(restores(page_fault));
+    CHECK(restores(vcpu::exception(exception_vector::page_fault))); // real mode has no error codes
+    event wrong = page_fault;
+    wrong.vector = 32;
+    CHECK_FALSE(restores(wrong));
+    wrong = page_fault;
+    wrong.vector = 2;
+    wrong.has_error_code = false;
+    CHECK_FALSE(restores(wrong));
+    CHECK_FALSE(restores(vcpu::exception(exception_vector::divide_error, 0)));
+    event software{.present = true,
+                   .type = vcpu::event_type::software_interrupt,
+                   .vector = 0x80,
+                   .instruction_length = 2};
+    CHECK(restores(software));
+    for (const int length : {0, 16, 255}) {
+        software.instruction_length = static_cast<std::uint8_t>(length);
+        CHECK_FALSE(restores(software));
+    }
 }
 
 /// The same rules for one virtual processor, slowly: what must go next, by priority.
@@ -555,7 +650,7 @@ TEST_CASE("random arrivals, exits, interrupted deliveries and failed entries: no
         }
 
         const entry_decision expected = model.next(vm->state, extint_vector);
-        const bool would = vm->injection.would_deliver();
+        const bool would = vm->injection.wakes();
         const entry_decision got = vm->next();
         REQUIRE(got == expected);
         REQUIRE(would == got.event.present);

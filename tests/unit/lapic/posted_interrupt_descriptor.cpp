@@ -211,7 +211,7 @@ struct world : account {
 
     void post(std::uint8_t vector) {
         ++posts[vector];
-        if (descriptor.post(vector) == notification::needed) {
+        if (descriptor.post(vector) == notification::by_vector) {
             kick();
         }
     }
@@ -378,7 +378,7 @@ TEST_CASE("a change of the place of notifications loses none", "[lapic][rule 31]
 
     // ON and SN survive.
     posted_interrupt_descriptor one;
-    CHECK(one.post(77) == notification::needed);
+    CHECK(one.post(77) == notification::by_vector);
     one.suppress();
     CHECK(one.retarget(notification_target::xapic(5, 0xF2)));
     CHECK(one.control_word == 0x0000'0500'00F2'0003);
@@ -402,7 +402,7 @@ struct post_box : account {
                        &box.level[0],   &box.level[2],      &box.level[3]};
     }
     void post(const message& sent) {
-        if (box.post(sent) == notification::needed) {
+        if (box.post(sent) == notification::by_vector) {
             ++kicks;
         }
     }
@@ -530,12 +530,12 @@ TEST_CASE("a post under SN sets its bit in PIR, and neither ON nor a notificatio
     CHECK(one.harvest().empty());
     one.suppress();
     CHECK_FALSE(one.unsuppress());
-    CHECK(one.post(99) == notification::needed);
+    CHECK(one.post(99) == notification::by_vector);
 }
 
 TEST_CASE("vectors 0..15 that a device posts are reported, not hidden", "[lapic]") {
     posted_interrupt_descriptor one;
-    CHECK(one.post(0) == notification::needed);
+    CHECK(one.post(0) == notification::by_vector);
     CHECK(one.post(15) == notification::not_needed);
     CHECK(one.post(255) == notification::not_needed);
     const posted_vectors found = one.harvest();

@@ -147,10 +147,10 @@ TEST_CASE("bytes and words inside a register read their part, and write nothing"
                     vm.apic.read(0x351, mmio_width::word) == 0x01A7 &&
                     vm.apic.read(0x352, mmio_width::word) == 0x0001;
         for (const std::uint32_t offset : {0x350U, 0x351U, 0x352U, 0x353U}) {
-            vm.apic.write(offset, mmio_width::byte, 0);
-            vm.apic.write(offset, mmio_width::word, 0);
+            (void)vm.apic.write(offset, mmio_width::byte, 0);
+            (void)vm.apic.write(offset, mmio_width::word, 0);
         }
-        vm.apic.write(0x350, mmio_width::qword, 0);
+        (void)vm.apic.write(0x350, mmio_width::qword, 0);
         return good && vm.read(0x350) == 0x0001'A712 && vm.errors() == 0;
     };
     static_assert(check());
@@ -199,8 +199,8 @@ TEST_CASE("bits above 31 of the value do not matter to a dword", "[lapic]") {
 TEST_CASE("the lower half of ICR sends to the destination in the upper one", "[lapic]") {
     constexpr auto check = [] {
         rig vm; // software-disabled: it can send all the same
-        bool good = vm.write(0x310, 0x2A00'0000) == effect{};
-        const effect sent = vm.write(0x300, 0x0000'4851); // fixed, logical, assert
+        bool good = vm.effect_of(0x310, 0x2A00'0000) == effect{};
+        const effect sent = vm.effect_of(0x300, 0x0000'4851); // fixed, logical, assert
         good = good && sent.kind == effect_kind::send;
         good = good && sent.command == message{.delivery = delivery_mode::fixed,
                                                .vector = 0x51,
@@ -227,7 +227,7 @@ TEST_CASE("what may be sent with which shorthand", "[lapic][rule 30]") {
                 for (const std::uint32_t edge_or_level : {0x4000U, 0xC000U}) {
                     rig vm;
                     const effect made =
-                        vm.write(0x300, to << 18 | mode << 8 | edge_or_level | 0x61);
+                        vm.effect_of(0x300, to << 18 | mode << 8 | edge_or_level | 0x61);
                     const bool is_sent = made.kind == effect_kind::send;
                     good = good && is_sent == ((sends[to] >> mode & 1) != 0);
                     if (is_sent) { // an edge, whatever the trigger bit says
@@ -248,8 +248,8 @@ TEST_CASE("what may be sent with which shorthand", "[lapic][rule 30]") {
 TEST_CASE("INIT level de-assert is nothing", "[lapic][rule 30]") {
     constexpr auto check = [] {
         rig vm;
-        return vm.write(0x300, 0x000C'8500) == effect{} && vm.read(0x300) == 0x000C'8500 &&
-               vm.write(0x300, 0x000C'4500).kind == effect_kind::send;
+        return vm.effect_of(0x300, 0x000C'8500) == effect{} && vm.read(0x300) == 0x000C'8500 &&
+               vm.effect_of(0x300, 0x000C'4500).kind == effect_kind::send;
     };
     static_assert(check());
     REQUIRE(check());
@@ -262,7 +262,7 @@ TEST_CASE("an illegal vector is not sent: ESR, send illegal vector", "[lapic][ru
             for (std::uint32_t mode = 0; mode != 7; ++mode) {
                 rig vm;
                 const bool is_sent =
-                    vm.write(0x300, mode << 8 | 0x4000 | vector).kind == effect_kind::send;
+                    vm.effect_of(0x300, mode << 8 | 0x4000 | vector).kind == effect_kind::send;
                 const bool is_illegal = mode < 2 && vector < 16;
                 good = good && is_sent == (!is_illegal && mode != 3);
                 good = good && vm.errors() == (is_illegal ? 0x20 : 0);
@@ -288,7 +288,7 @@ TEST_CASE("INIT puts the registers into their state and keeps id and mode", "[la
         vm.edge(0x80);
         vm.edge(0x81);
         vm.apic.acknowledge();
-        vm.inbox.post(message{.delivery = delivery_mode::init});
+        (void)vm.inbox.post(message{.delivery = delivery_mode::init});
         vm.apic.synchronize();
         vm.now += 100;
         bool good = vm.read(0x020) == 0x2300'0000 && vm.read(0x080) == 0 && vm.read(0x0D0) == 0 &&
@@ -306,7 +306,7 @@ TEST_CASE("INIT puts the registers into their state and keeps id and mode", "[la
 TEST_CASE("a write that comes after an INIT belongs to a program that is no more", "[lapic]") {
     constexpr auto check = [] {
         rig vm;
-        vm.inbox.post(message{.delivery = delivery_mode::init});
+        (void)vm.inbox.post(message{.delivery = delivery_mode::init});
         vm.enable();
         bool good = vm.read(0x0F0) == 0xFF && vm.apic.set_cr8(7) && vm.apic.cr8() == 0 &&
                     vm.wrmsr(0x1B, 0) && vm.rdmsr(0x1B) == 0xFEE0'0900;
@@ -323,16 +323,16 @@ TEST_CASE("a start-up counts only while waiting, and the first one", "[lapic][ru
         using pt::lapic::processor_signal;
         using pt::lapic::signal_kind;
         const auto post = [](rig& vm, delivery_mode mode, std::uint8_t vector) {
-            vm.inbox.post(message{.delivery = mode, .vector = vector});
+            (void)vm.inbox.post(message{.delivery = mode, .vector = vector});
             vm.apic.synchronize();
         };
         rig vm{lapic_test::application};
-        bool good = vm.apic.waiting_for_start_up() && !vm.apic.wakes(); // from power-up on
+        bool good = vm.apic.waiting_for_start_up() && !vm.apic.has_work(); // from power-up on
         post(vm, delivery_mode::smi, 0);
-        good = good && vm.apic.next_signal() == processor_signal{} && !vm.apic.wakes();
+        good = good && vm.apic.next_signal() == processor_signal{} && !vm.apic.has_work();
         post(vm, delivery_mode::start_up, 0x9A);
         post(vm, delivery_mode::start_up, 0x9B);
-        good = good && vm.apic.wakes() && vm.apic.waiting_for_start_up();
+        good = good && vm.apic.has_work() && vm.apic.waiting_for_start_up();
         good = good && vm.apic.next_signal() == processor_signal{signal_kind::start_up, 0x9A};
         good = good && !vm.apic.waiting_for_start_up();
         good = good && vm.apic.next_signal() == processor_signal{signal_kind::smi, 0};
@@ -344,8 +344,8 @@ TEST_CASE("a start-up counts only while waiting, and the first one", "[lapic][ru
         good =
             good && vm.apic.next_signal() == processor_signal{} && vm.apic.waiting_for_start_up();
         // INIT and start-up arrive together.
-        vm.inbox.post(message{.delivery = delivery_mode::init});
-        vm.inbox.post(message{.delivery = delivery_mode::start_up, .vector = 0x11});
+        (void)vm.inbox.post(message{.delivery = delivery_mode::init});
+        (void)vm.inbox.post(message{.delivery = delivery_mode::start_up, .vector = 0x11});
         vm.apic.synchronize();
         good = good && vm.apic.next_signal().kind == signal_kind::init &&
                vm.apic.next_signal() == processor_signal{signal_kind::start_up, 0x11};
@@ -365,15 +365,15 @@ TEST_CASE("NMI and ExtINT messages are one latch each", "[lapic]") {
         rig vm;
         vm.enable();
         for (int twice = 0; twice != 2; ++twice) {
-            vm.inbox.post(message{.delivery = delivery_mode::nmi});
-            vm.inbox.post(message{.delivery = delivery_mode::extint});
+            (void)vm.inbox.post(message{.delivery = delivery_mode::nmi});
+            (void)vm.inbox.post(message{.delivery = delivery_mode::extint});
             vm.apic.synchronize();
         }
-        bool good = vm.apic.nmi_pending() && vm.apic.extint_pending() && vm.apic.wakes();
+        bool good = vm.apic.nmi_pending() && vm.apic.extint_pending() && vm.apic.has_work();
         vm.apic.take_nmi();
-        good = good && !vm.apic.nmi_pending() && vm.apic.wakes();
+        good = good && !vm.apic.nmi_pending() && vm.apic.has_work();
         vm.apic.take_extint();
-        return good && !vm.apic.extint_pending() && !vm.apic.wakes();
+        return good && !vm.apic.extint_pending() && !vm.apic.has_work();
     };
     static_assert(check());
     REQUIRE(check());

@@ -40,11 +40,11 @@ constexpr void fill(rig& vm) {
 }
 /// In the inbox only.
 constexpr void post_all(rig& vm) {
-    vm.inbox.post(message{.vector = 0x90});
-    vm.inbox.post(message{.vector = 0x91, .trigger = trigger_mode::level});
-    vm.inbox.post(message{.delivery = delivery_mode::nmi});
-    vm.inbox.post(message{.delivery = delivery_mode::smi});
-    vm.inbox.post(message{.delivery = delivery_mode::extint});
+    (void)vm.inbox.post(message{.vector = 0x90});
+    (void)vm.inbox.post(message{.vector = 0x91, .trigger = trigger_mode::level});
+    (void)vm.inbox.post(message{.delivery = delivery_mode::nmi});
+    (void)vm.inbox.post(message{.delivery = delivery_mode::smi});
+    (void)vm.inbox.post(message{.delivery = delivery_mode::extint});
 }
 
 TEST_CASE("what was saved continues elsewhere, with what was still in the inbox",
@@ -92,8 +92,8 @@ TEST_CASE("in x2APIC mode, with 64 bits of ICR, and an INIT that waits", "[lapic
                     to.apic.current_mode() == pt::lapic::apic_mode::x2apic &&
                     to.rdmsr(0x830) == 0x8765'4321'0000'4855 && to.rdmsr(0x80D) == 0x0012'0008 &&
                     to.apic.waiting_for_start_up();
-        from.inbox.post(message{.delivery = delivery_mode::init});
-        from.inbox.post(message{.delivery = delivery_mode::start_up, .vector = 0x55});
+        (void)from.inbox.post(message{.delivery = delivery_mode::init});
+        (void)from.inbox.post(message{.delivery = delivery_mode::start_up, .vector = 0x55});
         good = good && to.apic.restore(from.apic.save()).has_value();
         good = good && to.apic.next_signal().kind == pt::lapic::signal_kind::init;
         const auto next = to.apic.next_signal();
@@ -112,7 +112,7 @@ TEST_CASE("restore leaves alone what arrives meanwhile", "[lapic][rule 31]") {
         const saved_state state = from.apic.save();
         rig to;
         to.enable();
-        to.inbox.post(message{.vector = 0xA0});
+        (void)to.inbox.post(message{.vector = 0xA0});
         const bool good = to.apic.restore(state).has_value();
         to.apic.synchronize();
         return good && to.apic.pending() == 0xA0;
@@ -136,6 +136,11 @@ TEST_CASE("a state that could not be is malformed and changes nothing", "[lapic]
     const auto with = [&](std::uint32_t offset, std::uint32_t value) {
         return refused([=](saved_state& state) { state.registers[offset / 16] = value; });
     };
+    CHECK(refused(
+        [](saved_state& state) { // a start-up for one that does not wait: it would stay for ever
+            state.waiting = 0;
+            state.latches = pt::lapic::inbox_signals::start_up.mask;
+        }));
     CHECK(with(0x020, 0x0600'0000)); // another local APIC
     CHECK(with(0x030, 0x0106'0014)); // another version
     CHECK(with(0x000, 1));           // reserved

@@ -276,13 +276,68 @@ TEST_CASE("after a look that requested an interrupt, no deadline has come alread
     one.set_mode(clock, timer_mode::periodic);
     one.set_divide(clock, divided_by(1));
     one.set_initial_count(clock, 1'000'000);
-    // Past the end of the clock: its last value, and nothing that would seem to be past.
+    // Past the end of the clock: modulo 2^64, as the clock itself.
     CHECK(one.next(clock, stands::deliverable) ==
-          deadline{deadline::clock::ticks, ~std::uint64_t{0}});
+          deadline{deadline::clock::ticks, 1'000'000 - 501});
     now.ticks += 1'000'000; // around its end
     CHECK(one.expired(clock, stands::deliverable));
     CHECK(one.next(clock, stands::deliverable) ==
           deadline{deadline::clock::ticks, now.ticks + 1'000'000});
+}
+
+TEST_CASE("what waits for its vector to be taken wakes nobody: a guest that takes none",
+          "[lapic][timer]") {
+    // Its interrupts are off and its vector is in IRR: what could time add?
+    for (const std::uint32_t count : {2U, 20'000U}) {
+        moments now{};
+        test_clock clock{&now};
+        timer one{{.minimum_period = 100, .most_owed_ticks = 5}};
+        one.set_mode(clock, timer_mode::periodic);
+        one.set_divide(clock, divided_by(1));
+        one.set_initial_count(clock, count);
+        unsigned looks = 0;
+        for (; looks < 100; ++looks) {
+            const deadline next =
+                one.next(clock, looks == 0 ? stands::deliverable : stands::requested);
+            if (next.of == deadline::clock::none) {
+                break;
+            }
+            CHECK(next.at >= now.ticks);
+            now.ticks = next.at;
+            CHECK(one.expired(clock, looks == 0 ? stands::deliverable : stands::requested) ==
+                  (looks == 0));
+        }
+        CHECK(looks < 10);
+        // Taken: what is owed comes at last.
+        CHECK(one.next(clock, stands::deliverable).of == deadline::clock::ticks);
+    }
+}
+
+TEST_CASE("a limit that nobody can want is no deadline in the past", "[lapic][timer]") {
+    moments now{1'000, 0};
+    test_clock clock{&now};
+    timer one{{.minimum_period = ~std::uint64_t{0}}};
+    one.set_mode(clock, timer_mode::periodic);
+    one.set_initial_count(clock, 1);
+    for (int look = 0; look < 3; ++look) {
+        now.ticks += 10;
+        (void)one.expired(clock, stands::deliverable);
+        const deadline next = one.next(clock, stands::deliverable);
+        CHECK(next.of == deadline::clock::ticks);
+        CHECK((next.at - now.ticks) >> 63 == 0);
+    }
+}
+
+TEST_CASE("a clock that jumped back leaves a state that can be restored", "[lapic][timer]") {
+    moments now{10'000'000'000, 0};
+    test_clock clock{&now};
+    timer one;
+    one.set_mode(clock, timer_mode::periodic);
+    one.set_initial_count(clock, 1'000'000);
+    now.ticks = 0;
+    const timer_state saved = one.save(clock);
+    timer other;
+    CHECK(other.restore(clock, saved));
 }
 
 // --- by hand; also at compile time ------------------------------------------------------------

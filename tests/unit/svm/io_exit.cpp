@@ -6,6 +6,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include <cstdint>
+#include <initializer_list>
 
 namespace {
 
@@ -89,6 +90,40 @@ TEST_CASE("without decode assists the VMM says where INS and OUTS read and write
         // OUT has no operand in memory.
         return good && io_instruction_of(ioio_exit_information{0x0080'0010}, 2, operand) ==
                            decoded(0x0080'0010, 2);
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
+TEST_CASE("the prefixes of INS and OUTS say where they read and write", "[svm]") {
+    constexpr auto check = [] {
+        using pt::svm::string_operand;
+        using pt::vcpu::code_size;
+        const auto operand = [](std::initializer_list<std::uint8_t> bytes, code_size code) {
+            return pt::svm::string_operand_of(
+                pt::vcpu::prefixes_of(bytes.begin(), static_cast<std::uint8_t>(bytes.size()), code),
+                code);
+        };
+        using enum segment_register;
+        // OUTSB
+        bool good =
+            operand({0x6E}, code_size::bits_16) == string_operand{address_size::bits_16, ds};
+        good = good &&
+               operand({0x6E}, code_size::bits_32) == string_operand{address_size::bits_32, ds};
+        good = good &&
+               operand({0x6E}, code_size::bits_64) == string_operand{address_size::bits_64, ds};
+        // addr32 rep outsb %fs:, and its other address sizes
+        good = good && operand({0x67, 0xF3, 0x64, 0x6E}, code_size::bits_16) ==
+                           string_operand{address_size::bits_32, fs};
+        good = good && operand({0x67, 0xF3, 0x64, 0x6E}, code_size::bits_32) ==
+                           string_operand{address_size::bits_16, fs};
+        good = good && operand({0x67, 0xF3, 0x64, 0x6E}, code_size::bits_64) ==
+                           string_operand{address_size::bits_32, fs};
+        // outsw %cs:, whose segment counts outside of 64-bit mode only
+        good = good && operand({0x2E, 0x66, 0x6F}, code_size::bits_32) ==
+                           string_operand{address_size::bits_32, cs};
+        return good && operand({0x2E, 0x66, 0x6F}, code_size::bits_64) ==
+                           string_operand{address_size::bits_64, ds};
     };
     static_assert(check());
     REQUIRE(check());

@@ -83,7 +83,7 @@ TEST_CASE("what exits() says is what AMD's processor finds in the map, under own
         const std::uint64_t size = 1 + random() % 16;
         const pt::vmx::port_owner owner{random() % 3};
         if (random() % 3 == 0 || !ports.open(owner, {io_port{first}, size})) {
-            ports.close_all(owner);
+            (void)ports.close_all(owner);
         }
         for (std::uint32_t port = first - 4U; port != first + 20U && port <= 0xFFFF; ++port) {
             for (const width wide : {width::byte, width::word, width::dword}) {

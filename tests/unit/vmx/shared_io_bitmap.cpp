@@ -94,7 +94,7 @@ TEST_CASE("without a free slot, or with a protected port, an open changes nothin
         good = good && bitmap.open(disk, {io_port{0xFFFF}, 1}).has_value();
         good = good && bitmap.open(disk, {io_port{0xD000}, 8}) == error{errc::busy, 0xD000};
         good = good && bitmap.exits(io_port{0xD000}, width::byte);
-        bitmap.close_all(nic);
+        (void)bitmap.close_all(nic);
         good = good && bitmap.exits(io_port{0xC000}, width::byte) &&
                !bitmap.exits(io_port{0xFFFF}, width::byte);
         good = good && bitmap.open(disk, {io_port{0xD000}, 8}).has_value();
