@@ -158,6 +158,20 @@ public:
     }
 };
 
+/// What a processor with APIC virtualization costs at each exit: the page is looked at anew.
+class after_hardware : public apics {
+public:
+    using apics::apics;
+    bool run(unsigned) {
+        random_numbers random;
+        for (std::uint64_t i = 0; i != scans; ++i) {
+            all_[random.next() % set_count].apic.after_hardware();
+            keep(this);
+        }
+        return true;
+    }
+};
+
 /// One vector from its arrival to its end, as an exit loop does it: again and again the one of a device,
 /// or each time another, of which the processor then does not know the place in time.
 enum class vectors { of_one_device, any };
@@ -242,10 +256,26 @@ public:
         return all_[1].apic.pending() != 0;
     }
 
-private:
+protected:
     one_apic all_[vcpu_count]{one_apic{0}, one_apic{1}};
     std::uint64_t kicks_ = 0;
     pt::lapic::bus<two_vcpus> bus_{two_vcpus{all_, &kicks_}};
+};
+
+/// The same, and the other one takes each at once: every IPI is the first, and notifies.
+class ipi_fixed_taken : public ipi_fixed {
+public:
+    using ipi_fixed::ipi_fixed;
+    bool run(unsigned) {
+        random_numbers random;
+        for (std::uint64_t i = 0; i != scans; ++i) {
+            const std::uint64_t vector = 16 + random.next() % 240;
+            const auto effect = all_[0].apic.write(icr_low_offset, pt::mmio_width::dword, vector);
+            bus_.deliver(0, effect.command);
+            all_[1].apic.synchronize();
+        }
+        return kicks_ >= scans;
+    }
 };
 
 } // namespace
@@ -260,6 +290,8 @@ void add_local_apic_rows(add_row add) {
     add(row_of<accept_inject_eoi<vectors::any>>::make("lapic_accept_inject_eoi_any", scans, 64, 1));
     add(row_of<atomic_or>::make("floor_atomic_or", scans, 64, 1));
     add(row_of<ipi_fixed>::make("lapic_ipi_fixed", scans, 64, 1));
+    add(row_of<ipi_fixed_taken>::make("lapic_ipi_fixed_taken", scans, 64, 1));
+    add(row_of<after_hardware>::make("lapic_after_hardware", scans, 64, 1));
 }
 
 } // namespace bench

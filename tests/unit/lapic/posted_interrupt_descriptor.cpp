@@ -402,7 +402,7 @@ struct post_box : account {
                        &box.level[0],   &box.level[2],      &box.level[3]};
     }
     void post(const message& sent) {
-        if (box.post(sent) == notification::by_vector) {
+        if (box.post(sent) != notification::not_needed) {
             ++kicks;
         }
     }
