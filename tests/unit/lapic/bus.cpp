@@ -322,6 +322,46 @@ bool is_destination(const address& of, const message& sent) {
     return false;
 }
 
+/// Remembers how each was told last.
+struct told_vcpus {
+    pt::lapic::inbox* inboxes;
+    notification* told;
+    constexpr std::uint32_t count() { return 2; }
+    constexpr pt::lapic::inbox& inbox(std::uint32_t n) { return inboxes[n]; }
+    constexpr void notify(std::uint32_t n, notification how) { told[n] = how; }
+};
+
+TEST_CASE("the notification vector is enough for what the processor finds in the descriptor",
+          "[lapic][bus][rule 31]") {
+    constexpr auto check = [] {
+        inbox inboxes[2]{};
+        notification told[2]{};
+        pt::lapic::bus<told_vcpus> bus{told_vcpus{inboxes, told}};
+        using word = inbox_addressing;
+        inboxes[1].publish(
+            word{word::apic_id(1), word::software_enabled(true), word::mode(apic_mode::xapic)});
+        const auto sending = [&](delivery_mode delivery, trigger_mode trigger) {
+            told[1] = notification::not_needed;
+            message sent = physical(1);
+            sent.vector = 0x61;
+            sent.delivery = delivery;
+            sent.trigger = trigger;
+            bus.deliver(sent);
+            (void)inboxes[1].harvest();
+            return told[1];
+        };
+        using enum delivery_mode;
+        bool good = sending(fixed, trigger_mode::edge) == notification::by_vector;
+        good = good && sending(fixed, trigger_mode::level) == notification::by_exit;
+        for (const delivery_mode other : {nmi, smi, init, start_up, extint}) {
+            good = good && sending(other, trigger_mode::edge) == notification::by_exit;
+        }
+        return good;
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
 TEST_CASE("random messages among random local APICs reach whom a plain model says",
           "[lapic][bus][rule 30]") {
     constexpr unsigned count = 8;

@@ -399,6 +399,16 @@ TEST_CASE("a timer whose clock passes 2^64 meanwhile comes when it is due", "[la
     vm.now += 1;
     vm.apic.synchronize();
     CHECK(vm.apic.pending() == 0x31);
+
+    rig late; // nobody looked between the moment and the end of the clock
+    late.enable();
+    late.write(0x3E0, 0xB);
+    late.write(0x320, 0x31);
+    late.now = ~std::uint64_t{0} - 99;
+    late.write(0x380, 50);
+    late.now += 120;
+    late.apic.synchronize();
+    CHECK(late.apic.pending() == 0x31);
 }
 
 } // namespace

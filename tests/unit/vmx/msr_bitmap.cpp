@@ -238,7 +238,6 @@ TEST_CASE("random MSRs and ranges: each decision is that of a flag for each MSR 
     // Written down a second time, coarsely: where anything is protected, no random range goes.
     const auto near_protected = [](std::uint32_t first, std::uint32_t last) {
         return (first < 0x1000 && last < 0x2000) || // between the first and the last below 1000H
-
                (first < 0x2000 && last >= 0x17D0 && first <= 0x17D1);
     };
     unsigned wrong = 0;
