@@ -4,28 +4,27 @@
 // docs/lapic.md shows.
 #pragma once
 
+#include "../kernel/guest_interrupts.hpp"
 #include "vmx.hpp"
 
 #include "pt/core/policy.hpp"
 #include "pt/lapic/apic_virtualization.hpp"
-#include "pt/lapic/inbox.hpp"
 #include "pt/lapic/injector.hpp"
-#include "pt/lapic/local_apic.hpp"
-#include "pt/lapic/message.hpp"
-#include "pt/lapic/register_page.hpp"
 #include "pt/lapic/timer.hpp"
 #include "pt/vmx/interruptibility.hpp"
 #include "pt/vmx/nmi_unblocking.hpp"
 
 #include <cstdint>
-#include <new>
 
 namespace kernel {
 
-/// timer_clock: no time passes.
-struct no_time {
-    std::uint64_t ticks() { return 0; }
-    std::uint64_t tsc() { return 0; }
+/// timer_clock: the processor's time-stamp counter, which is the guest's as well; the timer counts
+/// at a rate that is 2 to the power of `slower_by` lower.
+struct time_stamps {
+    unsigned slower_by = 0;
+
+    std::uint64_t ticks() { return tsc() >> slower_by; }
+    std::uint64_t tsc() { return __builtin_ia32_rdtsc(); }
 };
 
 /// vcpu_state: the guest's, as the VMCS has it.
@@ -38,89 +37,74 @@ struct guest_state {
     }
     bool can_take_nmi() { return pt::vmx::can_take_nmi(machine->blocking(), machine->activity()); }
 };
-static_assert(pt::lapic::timer_clock<no_time> && pt::vcpu_state<guest_state>);
+static_assert(pt::lapic::timer_clock<time_stamps> && pt::vcpu_state<guest_state>);
 
 /// The local APIC of a guest, software-enabled, with a page that can be its virtual-APIC page.
-class virtual_interrupts {
+class virtual_interrupts : public guest_interrupts<guest, guest_state, time_stamps> {
 public:
-    using apic_type = pt::lapic::local_apic<no_time>;
-    using injector_type = pt::lapic::injector<guest_state, apic_type>;
-
     /// `how`: with virtual-interrupt delivery, use_page() must follow the guest's start.
     explicit virtual_interrupts(
-        guest& machine, pt::lapic::fixed_interrupts how = pt::lapic::fixed_interrupts::injected)
-        : machine_{machine},
-          how_{how},
-          frame_{take_frame()},
-          apic_{*new (pointer_to<void>(frame_)) pt::lapic::register_page{}, inbox_, {}, no_time{}},
-          injector_{apic_, guest_state{&machine}, how} {
-        constexpr std::uint32_t svr = 0x0F0;
-        static_cast<void>(apic_.write(svr, pt::mmio_width::dword, 0x1FF));
-    }
-    virtual_interrupts(const virtual_interrupts&) = delete;
-    virtual_interrupts& operator=(const virtual_interrupts&) = delete;
+        guest& machine, pt::lapic::fixed_interrupts how = pt::lapic::fixed_interrupts::injected,
+        time_stamps clock = {})
+        : guest_interrupts{machine, guest_state{&machine}, how, clock}, how_{how} {}
 
-    [[nodiscard]] apic_type& apic() { return apic_; }
-    [[nodiscard]] injector_type& injector() { return injector_; }
-    [[nodiscard]] pt::lapic::inbox& inbox() { return inbox_; }
+    [[nodiscard]] bool nmis_are_blocked() const {
+        return machine().blocking()[pt::vmx::interruptibility_state::blocking_by_nmi];
+    }
+    /// Whether anything holds an event back.
+    [[nodiscard]] bool is_blocked() const { return machine().is_blocked(); }
 
     /// From now on the processor works with the register page itself, by the TPR shadow and what
     /// the test turns on besides.
     void use_page() {
-        vmwrite(vmcs_field::virtual_apic_address, frame_.raw);
-        machine_.turn_on(processor_based::tpr_shadow);
+        vmwrite(vmcs_field::virtual_apic_address, frame().raw);
+        machine().turn_on(processor_based::tpr_shadow);
         page_is_used_ = true;
-    }
-
-    void raise(std::uint8_t vector) { apic_.accept(vector, pt::lapic::trigger_mode::edge); }
-    void raise_nmi() {
-        static_cast<void>(inbox_.post(
-            {.delivery = pt::lapic::delivery_mode::nmi, .destination = apic_.apic_id()}));
     }
 
     /// The decision before the next entry, written into the VMCS.
     const pt::lapic::entry_decision& decide() {
-        decided_ = injector_.before_entry();
-        machine_.deliver(decided_.event);
+        const pt::lapic::entry_decision& decided = decide_anew();
+        machine().deliver(decided.event);
         using enum processor_based;
-        decided_.interrupt_window ? machine_.turn_on(interrupt_window_exiting)
-                                  : machine_.turn_off(interrupt_window_exiting);
-        decided_.nmi_window ? machine_.turn_on(nmi_window_exiting)
-                            : machine_.turn_off(nmi_window_exiting);
+        decided.interrupt_window ? machine().turn_on(interrupt_window_exiting)
+                                 : machine().turn_off(interrupt_window_exiting);
+        decided.nmi_window ? machine().turn_on(nmi_window_exiting)
+                           : machine().turn_off(nmi_window_exiting);
         if (page_is_used_) {
             write_apic_fields();
         }
-        return decided_;
+        return decided;
     }
 
     /// The entry after decide(), up to the exit, and what the exit says of the events.
     bool enter() {
-        if (!machine_.enter()) {
-            injector_.interrupted(decided_.event);
+        // VM entry demands that nothing blocks an NMI [sdm], but Bochs 2.7 does not.
+        const bool nmi =
+            decided().event.present && decided().event.type == pt::vcpu::event_type::nmi;
+        if ((nmi && nmis_are_blocked()) || !machine().enter()) {
+            injector().interrupted(decided().event);
             return false;
         }
         const pt::vmx::exit_interruption_information exited{
             static_cast<std::uint32_t>(vmread(vmcs_field::exit_interruption_information))};
-        if (pt::vmx::nmi_unblocked_by_iret(machine_.reason(), machine_.qualification(), exited,
-                                           machine_.idt_vectoring())) {
+        if (pt::vmx::nmi_unblocked_by_iret(machine().reason(), machine().qualification(), exited,
+                                           machine().idt_vectoring())) {
             using state = pt::vmx::interruptibility_state;
-            machine_.set_blocking(machine_.blocking().with(state::blocking_by_nmi(true)));
+            machine().set_blocking(machine().blocking().with(state::blocking_by_nmi(true)));
         }
         if (page_is_used_) {
-            apic_.after_hardware();
+            apic().after_hardware();
         }
-        injector_.interrupted(machine_.interrupted());
+        injector().interrupted(machine().interrupted());
         return true;
     }
 
     /// Both. True if the guest exits for that reason.
     bool runs_until(pt::vmx::exit_reason reason) {
         decide();
-        const bool entered = enter();
-        const pt::vmx::exit_reason got = machine_.reason();
-        if (!entered || got != reason) {
-            say("reason ", std::uint64_t{machine_.reason_word().raw}, ", qualification ",
-                machine_.qualification(), ", RIP ", machine_.rip());
+        if (!enter() || machine().reason() != reason) {
+            machine().say_exit();
             return false;
         }
         return true;
@@ -128,37 +112,27 @@ public:
 
     /// Both, to a handler: what has arrived.
     handled_event runs_to_handler() {
-        return runs_until(pt::vmx::exit_reason::vmcall) ? machine_.handled() : handled_event{};
+        return runs_until(pt::vmx::exit_reason::vmcall) ? machine().handled() : handled_event{};
     }
-
-    /// What was decided last.
-    [[nodiscard]] const pt::lapic::entry_decision& decided() const { return decided_; }
 
 private:
     void write_apic_fields() {
         if (how_ == pt::lapic::fixed_interrupts::injected) {
-            vmwrite(vmcs_field::tpr_threshold, decided_.tpr_threshold);
+            vmwrite(vmcs_field::tpr_threshold, decided().tpr_threshold);
             return;
         }
-        vmwrite(vmcs_field::guest_interrupt_status, decided_.status.raw);
-        const auto exits = pt::lapic::eoi_exit_bitmap::of(apic_.registers());
+        vmwrite(vmcs_field::guest_interrupt_status, decided().status.raw);
+        const auto bitmap = apic().eoi_exits();
         for (unsigned i = 0; i < 4; ++i) {
-            vmwrite(eoi_exit_bitmap_field(i), exits.words[i]);
+            vmwrite(eoi_exit_bitmap_field(i), bitmap.words[i]);
         }
     }
 
-    guest& machine_;
     pt::lapic::fixed_interrupts how_;
     bool page_is_used_ = false;
-    pt::hpa frame_;
-    pt::lapic::inbox inbox_{};
-    apic_type apic_;
-    injector_type injector_;
-    pt::lapic::entry_decision decided_{};
 };
 
-// ------------------------------------------------------------- how the guest reaches its local
-// APIC
+// -------------------------------------------------------- how the guest reaches its local APIC
 
 /// Its register page, and where the guest's tables show it in 64-bit mode.
 inline constexpr pt::gpa apic_page{0xFEE0'0000};

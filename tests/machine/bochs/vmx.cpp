@@ -4,6 +4,9 @@
 #include "../kernel/processor.hpp"
 
 #include "pt/core/reg.hpp"
+#include "pt/vmx/io_exit.hpp"
+
+#include <utility>
 
 namespace kernel {
 
@@ -180,7 +183,7 @@ void guest::start(guest_mode mode) {
     if (failed) {
         give_up("no VMCS becomes current");
     }
-    ports_.close(pt::vmx::io_bitmap::all_ports);
+    static_cast<void>(ports_.close(pt::vmx::io_bitmap::all_ports));
     build(mode, hypercall);
     map_all();
     write_host_state();
@@ -312,9 +315,7 @@ pt::vmx::activity_state guest::activity() const {
     return static_cast<pt::vmx::activity_state>(vmread(vmcs_field::guest_activity));
 }
 
-void guest::skip_instruction() {
-    vmwrite(vmcs_field::guest_rip, rip() + vmread(vmcs_field::exit_instruction_length));
-}
+void guest::skip_instruction() { vmwrite(vmcs_field::guest_rip, rip() + instruction_length()); }
 
 void guest::set(processor_based control, bool on) {
     const auto bit = static_cast<std::uint32_t>(control);
@@ -341,6 +342,10 @@ bool guest::takes_any_error_code() {
     return vmx_basic{read_msr(msr::vmx_basic)}[vmx_basic::any_error_code];
 }
 
+unsigned guest::preemption_timer_bit() {
+    return static_cast<unsigned>(read_msr(msr::vmx_misc) & 0x1F);
+}
+
 bool guest::takes_zero_instruction_length() { return (read_msr(msr::vmx_misc) >> 30 & 1) != 0; }
 
 pt::ept::capabilities guest::capabilities() {
@@ -348,8 +353,8 @@ pt::ept::capabilities guest::capabilities() {
 }
 
 bool guest::enter() {
-    constexpr std::uint64_t long_enough = 100'000'000; // about two seconds of the machine's
-    vmwrite(vmcs_field::preemption_timer, long_enough);
+    const std::uint64_t limit = std::exchange(preemption_ticks_, long_enough);
+    vmwrite(vmcs_field::preemption_timer, limit < long_enough ? limit : long_enough);
     const vmx_outcome outcome = vmx_enter(&general, launched_);
     instruction_error_ =
         outcome == vmx_outcome::fail_valid ? vmread(vmcs_field::instruction_error) : 0;
@@ -360,7 +365,7 @@ bool guest::enter() {
         return false;
     }
     launched_ = true;
-    if (reason() == pt::vmx::exit_reason::preemption_timer_expired) {
+    if (reason() == pt::vmx::exit_reason::preemption_timer_expired && limit >= long_enough) {
         say("RIP ", rip());
         give_up("the guest does not exit");
     }
@@ -408,6 +413,14 @@ pt::vcpu::event guest::exception() const {
             static_cast<std::uint32_t>(vmread(vmcs_field::exit_interruption_information))},
         static_cast<std::uint32_t>(vmread(vmcs_field::exit_error_code)),
         static_cast<std::uint32_t>(vmread(vmcs_field::exit_instruction_length)));
+}
+
+pt::result<pt::vcpu::io_instruction> guest::io_instruction() const {
+    return pt::vmx::io_instruction_of(
+        pt::vmx::io_instruction_qualification{qualification()},
+        pt::vmx::io_instruction_information{
+            static_cast<std::uint32_t>(vmread(vmcs_field::exit_instruction_information))},
+        instruction_length());
 }
 
 void guest::write(const pt::vmx::entry_words& words) {

@@ -4,7 +4,8 @@
 // pt's EPT maps page by page. Bochs is the processor, and says what pt's words must agree with.
 //
 // To add tests: as kernel.hpp tells, a file in subjects/ and a TEST_CASE in runner/vmx.cpp. What
-// the guest executes is small, and stands as bytes beside the check, with its assembly.
+// the guest executes is small, and stands as bytes beside the check, with its assembly. What the
+// guest under SVM (../kernel/svm.hpp) does as well is in ../kernel/guest_tests.
 //
 //     kernel::guest machine;
 //     machine.start(kernel::guest_mode::real);
@@ -23,6 +24,7 @@
 #include "pt/paging/ept.hpp"
 #include "pt/paging/stale_set.hpp"
 #include "pt/vcpu/event.hpp"
+#include "pt/vcpu/io_instruction.hpp"
 #include "pt/vmx/exit.hpp"
 #include "pt/vmx/interruptibility.hpp"
 #include "pt/vmx/interruption.hpp"
@@ -185,6 +187,10 @@ public:
     [[nodiscard]] pt::vmx::interruptibility_state blocking() const;
     void set_blocking(pt::vmx::interruptibility_state blocking);
     [[nodiscard]] pt::vmx::activity_state activity() const;
+    /// Of the instruction that exited, in bytes.
+    [[nodiscard]] std::uint8_t instruction_length() const {
+        return static_cast<std::uint8_t>(vmread(vmcs_field::exit_instruction_length));
+    }
     /// Over the instruction that exited.
     void skip_instruction();
 
@@ -208,6 +214,11 @@ public:
     void deliver(const pt::vcpu::event& event) { write(pt::vmx::entry_of(event)); }
     void write(const pt::vmx::entry_words& words);
 
+    /// The next entry, and no other, ends after so many ticks of the VMX-preemption timer.
+    void exit_after(std::uint64_t ticks) { preemption_ticks_ = ticks; }
+    /// IA32_VMX_MISC bits 4:0: that timer counts when this bit of the time-stamp counter changes.
+    [[nodiscard]] static unsigned preemption_timer_bit();
+
     /// Enters the guest. True: it exited. False: entry failed, by an instruction error or by the
     /// reason's `entry_failure`. A guest that does not exit by itself ends the run.
     bool enter();
@@ -227,8 +238,20 @@ public:
     [[nodiscard]] pt::vmx::idt_vectoring_information idt_vectoring() const;
     /// The event whose delivery the exit interrupted, by pt's words.
     [[nodiscard]] pt::vcpu::event interrupted() const;
+    /// Whether anything holds an event back.
+    [[nodiscard]] bool is_blocked() const { return blocking().raw != 0; }
+    /// Whether the next entry delivers an event.
+    [[nodiscard]] bool will_deliver() const {
+        return vmread(vmcs_field::entry_interruption_information) >> 31 != 0;
+    }
+    /// Whether there is such an event.
+    [[nodiscard]] bool was_interrupted() const {
+        return idt_vectoring()[pt::vmx::idt_vectoring_information::valid];
+    }
     /// The exception that made it exit.
     [[nodiscard]] pt::vcpu::event exception() const;
+    /// The I/O instruction that made it exit, by pt's words.
+    [[nodiscard]] pt::result<pt::vcpu::io_instruction> io_instruction() const;
     /// The address that a page is missing at.
     [[nodiscard]] pt::gpa missing_address() const {
         return pt::gpa{vmread(vmcs_field::guest_physical_address)};
@@ -255,6 +278,8 @@ private:
     pt::hpa bitmap_b_;
     pt::vmx::io_bitmap ports_;
     bool launched_ = false;
+    static constexpr std::uint64_t long_enough = 100'000'000; // about two seconds of the machine's
+    std::uint64_t preemption_ticks_ = long_enough;
     std::uint64_t instruction_error_ = 0;
 };
 

@@ -34,6 +34,18 @@ public:
     }
     void mask(unsigned input) { write(redirection + 2 * input, masked); }
 
+    /// Mask and unmask, and leave the rest as it is: it has to know a level-triggered interrupt by
+    /// its vector when the processor ends it.
+    void hold(unsigned input) {
+        write(redirection + 2 * input, read(redirection + 2 * input) | masked);
+    }
+    void let_go(unsigned input) {
+        write(redirection + 2 * input, read(redirection + 2 * input) & ~masked);
+    }
+    [[nodiscard]] bool is_masked(unsigned input) {
+        return (read(redirection + 2 * input) & masked) != 0;
+    }
+
 private:
     static constexpr std::uint32_t index = 0x00;
     static constexpr std::uint32_t window = 0x10;

@@ -3,6 +3,7 @@
 
 #include "processor.hpp"
 
+#include "pt/svm/io_exit.hpp"
 #include "pt/vcpu/instruction_length.hpp"
 #include "pt/vcpu/io_completion.hpp"
 
@@ -52,8 +53,8 @@ void guest::start(guest_mode mode) {
     general = {};
     build(mode, hypercall);
     map_all();
-    ports().close(pt::vmx::io_bitmap::all_ports);
-    msr_map_.close({0, 0xFFFF'FFFF}, pt::vcpu::msr_access::read_write);
+    static_cast<void>(ports().close(pt::vmx::io_bitmap::all_ports));
+    static_cast<void>(msr_map_.close({0, 0xFFFF'FFFF}, pt::vcpu::msr_access::read_write));
     words() = {};
     write_controls();
     write_state();
@@ -134,6 +135,16 @@ std::uint8_t guest::instruction_length() const {
     return *length;
 }
 
+pt::result<pt::vcpu::io_instruction> guest::io_instruction() const {
+    // QEMU has no decode assists.
+    const pt::vcpu::code_size size_of_code = code_size_of(mode());
+    const auto prefixes = pt::vcpu::prefixes_of(at<std::uint8_t>(pt::gpa{rip()}),
+                                                pt::vcpu::longest_instruction, size_of_code);
+    return pt::svm::io_instruction_of(pt::svm::ioio_exit_information{words().exit_info_1},
+                                      words().exit_info_2 - rip(),
+                                      pt::svm::string_operand_of(prefixes, size_of_code));
+}
+
 void guest::skip_instruction() {
     words().rip = pt::vcpu::rip_after(rip(), instruction_length(), code_size_of(mode()));
     words().interrupt_state = words().interrupt_state.after_instruction();
@@ -157,6 +168,10 @@ bool guest::has_next_rip() {
 void guest::deliver(const pt::vcpu::event& event) {
     using pt::svm::return_address;
     const pt::svm::injection_words what = pt::svm::injection_of(event);
+    if (what.injection[pt::svm::event_injection::valid] &&
+        !pt::svm::injection_accepted(what.injection)) {
+        give_up("pt injects what VMRUN refuses");
+    }
     words().injection = what.injection;
     if (what.returns_to == return_address::next_rip && has_next_rip()) {
         words().next_rip = rip() + what.instruction_length;

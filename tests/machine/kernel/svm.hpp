@@ -3,7 +3,8 @@
 // A small hypervisor in this kernel: one virtual processor with 2 MiB of memory, which pt's nested
 // tables map page by page. QEMU is the processor, and says what pt's words must agree with.
 //
-// What the guest executes is small, and stands as bytes beside the check, with its assembly.
+// What the guest executes is small, and stands as bytes beside the check, with its assembly. What
+// the guest under VMX (../bochs/vmx.hpp) does as well is in guest_tests.
 //
 //     kernel::guest machine;
 //     machine.start(kernel::guest_mode::real);
@@ -30,6 +31,7 @@
 #include "pt/svm/io_permission_map.hpp"
 #include "pt/svm/msr_permission_map.hpp"
 #include "pt/vcpu/event.hpp"
+#include "pt/vcpu/io_instruction.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -186,6 +188,9 @@ public:
     void turn_on(pt::vcpu::exception_vector what) {
         words().exception_intercepts |= 1U << static_cast<unsigned>(what);
     }
+    void turn_off(pt::vcpu::exception_vector what) {
+        words().exception_intercepts &= ~(1U << static_cast<unsigned>(what));
+    }
     /// CPUID Fn8000_000A, EDX bit 3: whether there is an nRIP.
     [[nodiscard]] static bool has_next_rip();
 
@@ -204,10 +209,22 @@ public:
     [[nodiscard]] pt::vcpu::event interrupted() const {
         return pt::svm::interrupted_event(words().exit_interrupt);
     }
+    /// Whether anything that the VMCB tells holds an event back.
+    [[nodiscard]] bool is_blocked() const { return in_interrupt_shadow(); }
+    /// Whether the next entry delivers an event.
+    [[nodiscard]] bool will_deliver() const {
+        return words().injection[pt::svm::event_injection::valid];
+    }
+    /// Whether there is such an event, one that pt does not deliver again included.
+    [[nodiscard]] bool was_interrupted() const {
+        return words().exit_interrupt[pt::svm::exit_interrupt_information::valid];
+    }
     /// The exception that made it exit.
     [[nodiscard]] pt::vcpu::event exception() const {
         return pt::svm::exit_event(reason(), words().exit_info_1, 0);
     }
+    /// The I/O instruction that made it exit, by pt's words.
+    [[nodiscard]] pt::result<pt::vcpu::io_instruction> io_instruction() const;
     /// The address that a page is missing at.
     [[nodiscard]] pt::gpa missing_address() const { return pt::gpa{words().exit_info_2}; }
 

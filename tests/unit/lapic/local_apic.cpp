@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Acceptance, priority and end of fixed interrupts.
-#include "pt/lapic/edge_sink.hpp"
 #include "pt/lapic/local_apic.hpp"
+#include "pt/lapic/edge_sink.hpp"
 
 #include "apic_rig.hpp"
 

@@ -2,37 +2,24 @@
 //
 // Which subjects of the kernel run on Bochs. Each boot runs one subject, with each kernel that was
 // built; each of its checks is a section.
-#include "../../kernel/runner/sections.hpp"
+#include "../../kernel/runner/kernels.hpp"
 #include "bochs.hpp"
 
 #include <chrono>
-#include <map>
-#include <sstream>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <catch2/catch_test_macros.hpp>
 
 #ifndef PT_KERNEL_DIRECTORY // only the build knows; who only reads the sources need not
 #define PT_KERNEL_DIRECTORY "."
-#define PT_KERNEL_COMPILERS "g++ clang++"
 #endif
 
 namespace {
 
 using namespace std::chrono_literals;
+using runner::compilers;
 using runner::run;
-
-/// The compilers of the kernels, separated by blanks; a kernel's file is named after its compiler.
-std::vector<std::string> compilers() {
-    std::istringstream names{PT_KERNEL_COMPILERS};
-    std::vector<std::string> all;
-    for (std::string name; names >> name;) {
-        all.push_back(name);
-    }
-    return all;
-}
 
 /// A boot takes a second; on a busy host, more.
 constexpr auto patience = 60s;
@@ -40,28 +27,17 @@ constexpr auto patience = 60s;
 run boot(const std::string& compiler, const std::string& command_line,
          std::chrono::seconds limit = patience) {
     return runner::boot_bochs(PT_KERNEL_DIRECTORY "/boot_sector.bin",
-                              PT_KERNEL_DIRECTORY "/kernel." + compiler + ".bin", command_line,
-                              limit);
-}
-
-/// The same boot for all its sections: Catch2 runs a test case anew for each of them.
-const run& booted(const std::string& compiler, const std::string& command_line) {
-    static std::map<std::pair<std::string, std::string>, run> runs;
-    const auto key = std::pair{compiler, command_line};
-    const auto found = runs.find(key);
-    return found != runs.end() ? found->second
-                               : runs.emplace(key, boot(compiler, command_line)).first->second;
+                              runner::kernel_file(compiler, "bin"), command_line, limit);
 }
 
 /// Runs a subject with each kernel. `words` are for the subject.
 void run_on_bochs(const std::string& subject, const std::string& words = "") {
     const std::vector<std::string> kernels = compilers();
     REQUIRE_FALSE(kernels.empty());
+    const std::string told = words.empty() ? subject : subject + " " + words;
     for (const std::string& compiler : kernels) {
-        DYNAMIC_SECTION(compiler << ", " << subject) {
-            runner::sections_of(booted(
-                compiler, std::string{"subject="}.append(subject).append(" ").append(words)));
-        }
+        runner::section_of_boot(compiler + ", " + told,
+                                [&] { return boot(compiler, "subject=" + told); });
     }
 }
 
@@ -165,6 +141,11 @@ TEST_CASE("an exception in the middle of a delivery loses no interrupt, or is a 
 TEST_CASE("interrupts of the host reach the guest's vectors in the order of priority",
           "[bochs][vmx][lapic][rule 26]") {
     run_on_bochs("host_interrupts");
+}
+
+TEST_CASE("the timer interrupts a guest in time, however it waits, and as often as it should",
+          "[bochs][vmx][lapic][rule 29]") {
+    run_on_bochs("virtual_timer");
 }
 
 TEST_CASE("the guest lowers TPR without an exit, and an interrupt comes in time",

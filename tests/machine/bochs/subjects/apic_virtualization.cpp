@@ -24,12 +24,15 @@ using pt::vmx::exit_reason;
 constexpr std::uint32_t tpr = 0x080;
 constexpr std::uint32_t eoi = 0x0B0;
 
+/// No tick ever comes, so that two local APICs can have equal registers.
+constexpr kernel::time_stamps standing_clock{.slower_by = 63};
+
 /// A guest in 64-bit mode whose APIC page is the APIC-access page.
 class guest_with_page {
 public:
     explicit guest_with_page(
         pt::lapic::fixed_interrupts how = pt::lapic::fixed_interrupts::injected)
-        : interrupts{machine, how} {
+        : interrupts{machine, how, standing_clock} {
         machine.start(guest_mode::long_64);
         show_apic_page(machine);
         use_apic_access_page(machine);
@@ -210,7 +213,7 @@ void register_virtualization() {
         return;
     }
     all.machine.turn_on(secondary::apic_register_virtualization);
-    virtual_interrupts twin{all.machine};
+    virtual_interrupts twin{all.machine, pt::lapic::fixed_interrupts::injected, standing_clock};
     check_writes(all, twin);
 
     all.interrupts.raise(0x45);
@@ -262,7 +265,8 @@ void virtual_delivery() {
             return false;
         }
         const pt::lapic::end_of_interrupt ended =
-            apic.virtualized_eoi(qualification{machine.qualification()}[qualification::vector]);
+            apic.virtualized_eoi(qualification{machine.qualification()}[qualification::vector])
+                .ended;
         return ended.vector == vector && ended.broadcast;
     };
 
@@ -285,7 +289,7 @@ void virtual_delivery() {
           interrupts.runs_until(exit_reason::hlt) && machine.rsp() == guest::stack.raw);
     check("nothing is left", apic.registers().irr.highest() == 0 &&
                                  apic.registers().isr.highest() == 0 && apic.pending() == 0 &&
-                                 !apic.wakes());
+                                 !apic.has_work());
 }
 
 [[gnu::used, gnu::section(".subjects")]] constexpr kernel::subject first{"tpr_shadow", tpr_shadow};

@@ -3,6 +3,7 @@
 // Interrupts of the host that arrive while the guest runs: acknowledged by the exit, led to a
 // vector of the guest by pt's routes and bus, taken by its local APIC, injected in the order of
 // priority, and ended by the guest's own accesses.
+#include "../../kernel/guest_tests/host.hpp"
 #include "../virtual_interrupts.hpp"
 
 #include "pt/lapic/bus.hpp"
@@ -13,6 +14,9 @@
 
 namespace {
 
+using guest_tests::host_apic;
+using guest_tests::interrupt_host;
+using guest_tests::only_vcpu;
 using kernel::apic_linear;
 using kernel::apic_page;
 using kernel::check;
@@ -28,24 +32,12 @@ using pt::vmx::exit_reason;
 
 // ------------------------------------------------------------------- the host's own local APIC
 
-kernel::mmio host_apic() { return kernel::mmio{pt::hpa{0xFEE0'0000}}; }
-
-void interrupt_host(std::uint8_t vector) {
-    constexpr std::uint32_t interrupt_command = 0x300;
-    constexpr std::uint32_t to_self = 1U << 18;
-    host_apic().write32(interrupt_command, to_self | vector);
-}
-
-void end_host_interrupt() {
-    constexpr std::uint32_t end_of_interrupt = 0x0B0;
-    host_apic().write32(end_of_interrupt, 0);
-}
+void end_host_interrupt() { host_apic().write32(guest_tests::end_of_interrupt, 0); }
 
 /// Has the host's timer raise timer_vector after so many ticks.
 constexpr std::uint8_t timer_vector = 0xFE; // as in the kernel's interrupts.hpp
 void start_host_timer(std::uint32_t ticks) {
-    constexpr std::uint32_t initial_count = 0x380;
-    host_apic().write32(initial_count, ticks);
+    host_apic().write32(guest_tests::initial_count, ticks);
 }
 
 // ----------------------------------------------------------------------------- the guest's code
@@ -89,22 +81,13 @@ void write_handlers(guest& machine, way by) {
     machine.general.rbx = apic_linear + eoi_offset;
 }
 
-/// vcpu_set: the one.
-struct one_vcpu {
-    virtual_interrupts* interrupts;
-    std::uint32_t count() { return 1; }
-    pt::lapic::inbox& inbox(std::uint32_t) { return interrupts->inbox(); }
-    void notify(std::uint32_t) {} // it has exited
-};
-static_assert(pt::lapic::vcpu_set<one_vcpu>);
-
 // ------------------------------------------------------------------------------- the exit loop
 
 /// A guest with routes from vectors of the host, and its loop.
 class passthrough {
 public:
     passthrough(guest& machine, way by)
-        : machine_{machine}, by_{by}, interrupts_{machine}, bus_{one_vcpu{&interrupts_}} {
+        : machine_{machine}, by_{by}, interrupts_{machine}, bus_{only_vcpu{&interrupts_.inbox()}} {
         machine.start(guest_mode::long_64);
         show_apic_page(machine);
         write_handlers(machine, by);
@@ -231,7 +214,7 @@ private:
     guest& machine_;
     way by_;
     virtual_interrupts interrupts_;
-    pt::lapic::bus<one_vcpu> bus_;
+    pt::lapic::bus<only_vcpu> bus_;
     pt::lapic::host_vector_routes routes_;
     unsigned host_interrupts_ = 0;
     unsigned ends_ = 0;

@@ -2,6 +2,7 @@
 //
 // Which RDMSR and WRMSR exit, as pt's bitmap says it and as the processor decides it; and the
 // x2APIC's MSRs, which the bitmap leaves to a processor that virtualizes them.
+#include "../../kernel/random.hpp"
 #include "../virtual_interrupts.hpp"
 
 #include "pt/vcpu/msr.hpp"
@@ -71,12 +72,6 @@ void try_range(guest& machine, const msr_bitmap& bitmap, pt::vcpu::msr_range msr
     }
 }
 
-std::uint32_t random_state = 0x2545'F491;
-std::uint32_t random() {
-    random_state = random_state * 1'664'525 + 1'013'904'223;
-    return random_state >> 16;
-}
-
 void decisions() {
     // Numbers that the processor has no registers at, around the ends of what the page has bits
     // for.
@@ -92,6 +87,7 @@ void decisions() {
     check("all closed, all exits", closed.wrong == 0 && closed.passes == 0 && closed.exits != 0);
 
     tally some;
+    kernel::random_numbers random{0x2545'F491};
     bool opened = true;
     for (const pt::vcpu::msr_range& each : ranges) {
         for (std::uint32_t msr = each.first; msr <= each.last; ++msr) {

@@ -3,25 +3,18 @@
 // Which subjects of the kernel run on which machines. Each boot runs one subject, with each kernel
 // that was built; each of its checks is a section. How to add one: kernel.hpp.
 #include "boot.hpp"
-#include "sections.hpp"
+#include "kernels.hpp"
 
 #include <chrono>
-#include <map>
-#include <sstream>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include <catch2/catch_test_macros.hpp>
 
-#ifndef PT_KERNEL_DIRECTORY // only the build knows; who only reads the sources need not
-#define PT_KERNEL_DIRECTORY "."
-#define PT_KERNEL_COMPILERS "g++ clang++"
-#endif
-
 namespace {
 
 using namespace std::chrono_literals;
+using runner::compilers;
 using runner::run;
 using strings = std::vector<std::string>;
 
@@ -52,16 +45,6 @@ const std::vector<machine> remapping_units{legacy, legacy_caching, scalable, sca
 /// Those that can be driven by registers.
 const std::vector<machine> legacy_units{legacy, legacy_caching};
 
-/// The compilers of the kernels, separated by blanks; a kernel's file is named after its compiler.
-strings compilers() {
-    std::istringstream names{PT_KERNEL_COMPILERS};
-    strings all;
-    for (std::string name; names >> name;) {
-        all.push_back(name);
-    }
-    return all;
-}
-
 /// A boot takes a fraction of a second; on a busy host, more.
 constexpr auto patience = 60s;
 
@@ -76,31 +59,20 @@ run boot(const std::string& compiler, const machine& on, const std::string& comm
     if (on.unit.empty()) {
         words += " no-unit";
     }
-    return runner::boot(PT_KERNEL_DIRECTORY "/kernel." + compiler + ".elf", words,
+    return runner::boot(runner::kernel_file(compiler, "elf"), words,
                         on.unit.empty() ? strings{} : strings{unit}, limit);
-}
-
-/// The same boot for all its sections: Catch2 runs a test case anew for each of them.
-const run& booted(const std::string& compiler, const machine& on, const std::string& command_line) {
-    static std::map<std::tuple<std::string, std::string, std::string>, run> runs;
-    const auto key = std::tuple{compiler, on.name, command_line};
-    const auto found = runs.find(key);
-    return found != runs.end() ? found->second
-                               : runs.emplace(key, boot(compiler, on, command_line)).first->second;
 }
 
 /// Runs a subject on each of the machines, with each kernel. `words` are for the subject.
 void run_in_kernel(const std::string& subject, const std::vector<machine>& machines,
                    const std::string& words = "") {
-    const std::string command_line =
-        std::string{"subject="}.append(subject).append(" ").append(words);
+    const std::string told = words.empty() ? subject : subject + " " + words;
     const strings kernels = compilers();
     REQUIRE_FALSE(kernels.empty());
     for (const std::string& compiler : kernels) {
         for (const machine& on : machines) {
-            DYNAMIC_SECTION(compiler << ", " << on.name << (words.empty() ? "" : ": ") << words) {
-                runner::sections_of(booted(compiler, on, command_line));
-            }
+            runner::section_of_boot(compiler + ", " + on.name + ": " + told,
+                                    [&] { return boot(compiler, on, "subject=" + told); });
         }
     }
 }
@@ -290,6 +262,13 @@ TEST_CASE("interrupts of the host reach the SVM guest's vectors in order, and en
 TEST_CASE("interrupts of the host reach the SVM guest in x2APIC mode, too",
           "[kernel][svm][lapic]") {
     run_in_kernel("svm_x2apic_interrupts", {no_unit});
+}
+
+TEST_CASE(
+    "a level-triggered line interrupts an SVM guest once for each end of interrupt until it is "
+    "served",
+    "[kernel][svm][lapic][rule 27]") {
+    run_in_kernel("svm_level_route", {no_unit});
 }
 
 TEST_CASE("TPR holds an SVM guest's interrupts back", "[kernel][svm][lapic][rule 26]") {

@@ -1,48 +1,16 @@
 // SPDX-License-Identifier: BSL-1.0
-//
-// The guest itself: what every other subject about SVM believes of it, in each mode.
+#include "../guest_tests/first_steps.hpp"
 #include "../svm.hpp"
 
 namespace {
 
-using kernel::check;
-using kernel::check_equal;
-using kernel::guest;
-using kernel::guest_mode;
-using pt::svm::exit_code;
-
 void run() {
-    guest machine;
-    for (const guest_mode mode : kernel::every_mode) {
+    kernel::guest machine;
+    for (const kernel::guest_mode mode : kernel::every_mode) {
         kernel::begin_part(name(mode));
-        machine.start(mode);
-        machine.execute({0x90, 0xF4}); // nop; hlt
-        check("it halts", machine.exits_with(exit_code::hlt));
-        check_equal("where it should", machine.rip(), guest::code.raw + 1);
-
-        machine.general.rbx = 0x1234'5678'9ABC'DEF0;
-        machine.general.r15 = 15;
-        machine.execute({0x89, 0xD8, 0x0F, 0xA2, 0xF4}); // mov %bx, %ax; cpuid; hlt
-        check("CPUID exits", machine.exits_with(exit_code::cpuid));
-        const std::uint64_t moved = mode == guest_mode::real ? 0xDEF0 : 0x9ABC'DEF0;
-        check_equal("registers arrive in the guest and come back", machine.general.rax, moved);
-        check_equal("the others stay", machine.general.r15, 15);
-        machine.skip_instruction(); // for CPUID nothing but its bytes says where it ends
-        check("the guest goes on behind it",
-              machine.exits_with(exit_code::hlt) && machine.rip() == guest::code.raw + 4);
-
-        machine.execute({0xCD, 0x41, 0xF4}); // int $0x41; hlt
-        const kernel::handled_event event = machine.enter_for_event();
-        check_equal("an interrupt's handler runs", event.vector, 0x41);
-        check_equal("and can return", event.return_address, guest::code.raw + 2);
-        check("there is no error code", event.any && !event.has_error_code);
-        machine.end_handler();
-        check("it returns", machine.exits_with(exit_code::hlt));
-        check_equal("to where it said", machine.rip(), guest::code.raw + 2);
-        check_equal("with the stack as it was", machine.rsp(), guest::stack.raw);
-
+        guest_tests::first_steps(machine, mode);
         machine.turn_off(kernel::intercept::vmrun);
-        check("what VMRUN does not take is told", !machine.enter());
+        kernel::check("what VMRUN does not take is told", !machine.enter());
     }
     kernel::begin_part(nullptr);
 }

@@ -2,6 +2,8 @@
 //
 // From an interrupt of the real local APIC to the guest's handler and its end: by pt's routes, bus,
 // local APIC and injector, with the guest's own EOI.
+#include "../guest_tests/host.hpp"
+#include "../guest_tests/instructions.hpp"
 #include "../svm_interrupts.hpp"
 
 #include "../interrupts.hpp"
@@ -14,6 +16,13 @@
 
 namespace {
 
+using guest_tests::hlt;
+using guest_tests::host_apic;
+using guest_tests::initial_count;
+using guest_tests::interrupt_host;
+using guest_tests::lvt_timer;
+using guest_tests::nop;
+using guest_tests::only_vcpu;
 using kernel::check;
 using kernel::check_equal;
 using kernel::guest;
@@ -23,33 +32,9 @@ using kernel::virtual_interrupts;
 using pt::gpa;
 using pt::svm::exit_code;
 
-constexpr std::uint8_t nop = 0x90;
-constexpr std::uint8_t hlt = 0xF4;
-
 // ------------------------------------------------------------------------- the machine around it
 
-/// Registers of the real local APIC [sdm, Local APIC Register Address Map].
-constexpr std::uint32_t interrupt_command = 0x300;
-constexpr std::uint32_t lvt_timer = 0x320;
-constexpr std::uint32_t initial_count = 0x380;
-kernel::mmio real_local_apic() { return kernel::mmio{pt::hpa{0xFEE0'0000}}; }
-
-/// Stands for a device of the guest: an interrupt of the host's with that vector.
-void interrupt_host(std::uint8_t vector) {
-    real_local_apic().write32(interrupt_command, 1U << 18 | vector); // to itself, fixed, edge
-}
-
-/// vcpu_set: the one there is. Nobody has to be notified, as all happens on one processor.
-struct only_one {
-    pt::lapic::inbox* its;
-
-    std::uint32_t count() { return 1; }
-    pt::lapic::inbox& inbox(std::uint32_t) { return *its; }
-    void notify(std::uint32_t) {}
-};
-static_assert(pt::lapic::vcpu_set<only_one>);
-
-using bus_type = pt::lapic::bus<only_one>;
+using bus_type = pt::lapic::bus<only_vcpu>;
 using routes_type = pt::lapic::host_vector_routes;
 routes_type* current_routes = nullptr; // for the host's interrupt handler
 bus_type* current_bus = nullptr;
@@ -210,7 +195,7 @@ private:
     guest& machine_;
     virtual_interrupts interrupts_;
     routes_type routes_;
-    bus_type bus_{only_one{&interrupts_.inbox()}};
+    bus_type bus_{only_vcpu{&interrupts_.inbox()}};
 };
 
 /// Routines of the guest that end its handlers: EOI, and back. The VMM of the tests sends the guest
@@ -314,7 +299,7 @@ void in_a_loop(guest& machine, machine_of_guest& around) {
     bind_all(around);
     machine.execute({nop, 0xEB, 0xFD}); // 1: nop; jmp 1b
     machine.set_interrupt_flag(true);
-    kernel::mmio apic = real_local_apic();
+    kernel::mmio apic = host_apic();
     const std::uint32_t before = apic.read32(lvt_timer);
     apic.write32(lvt_timer, 0x41); // one-shot
     apic.write32(initial_count, 50'000);
@@ -339,10 +324,10 @@ void while_halted(guest& machine, machine_of_guest& around) {
     check("the guest halts", around.run() == exit_code::hlt);
     auto& injector = around.interrupts().injector();
     machine.skip_instruction();
-    check("nothing would wake it", !injector.would_deliver());
+    check("nothing would wake it", !injector.wakes());
     interrupt_host(0x52);
     check("an interrupt of the host comes", kernel::arrives(0x52));
-    check("and does", injector.would_deliver());
+    check("and does", injector.wakes());
     check_next("it arrives behind HLT", machine, around, 0x55, guest::code + 1);
     check_end(machine, around, guest::code + 2);
 }
