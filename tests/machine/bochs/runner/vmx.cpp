@@ -36,8 +36,9 @@ void run_on_bochs(const std::string& subject, const std::string& words = "") {
     REQUIRE_FALSE(kernels.empty());
     const std::string told = words.empty() ? subject : subject + " " + words;
     for (const std::string& compiler : kernels) {
-        runner::section_of_boot(compiler + ", " + told,
-                                [&] { return boot(compiler, "subject=" + told); });
+        std::string name = compiler;
+        name.append(", ").append(told);
+        runner::section_of_boot(name, [&] { return boot(compiler, "subject=" + told); });
     }
 }
 

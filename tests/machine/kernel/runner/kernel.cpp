@@ -71,8 +71,9 @@ void run_in_kernel(const std::string& subject, const std::vector<machine>& machi
     REQUIRE_FALSE(kernels.empty());
     for (const std::string& compiler : kernels) {
         for (const machine& on : machines) {
-            runner::section_of_boot(compiler + ", " + on.name + ": " + told,
-                                    [&] { return boot(compiler, on, "subject=" + told); });
+            std::string name = compiler;
+            name.append(", ").append(on.name).append(": ").append(told);
+            runner::section_of_boot(name, [&] { return boot(compiler, on, "subject=" + told); });
         }
     }
 }

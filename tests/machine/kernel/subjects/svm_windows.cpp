@@ -7,7 +7,6 @@
 
 namespace {
 
-using guest_tests::check_window;
 using guest_tests::hlt;
 using guest_tests::nop;
 using guest_tests::sti;
