@@ -53,7 +53,8 @@ struct entry_decision {
     /// An NMI waits: likewise ("NMI-window exiting"; the IRET intercept, or V_NMI).
     bool nmi_window = false;
     /// For the control "TPR threshold", 0..15: the class of an interrupt that only TPR holds back, so that
-    /// a guest that lowers TPR below it exits. 0: there is none.
+    /// a guest that lowers TPR below it exits. 0: there is none. (Where the guest's CR8 is V_TPR [amd]:
+    /// intercept its writes while this is not 0.)
     std::uint8_t tpr_threshold = 0;
     /// For the guest-state field, with virtual-interrupt delivery; else 0.
     guest_interrupt_status status{};
@@ -191,7 +192,8 @@ public:
     constexpr result<void> restore(const undelivered_events& saved) {
         if ((saved.exception.present && !can_be(saved.exception)) ||
             (saved.external_interrupt.present &&
-             saved.external_interrupt.type != vcpu::event_type::external_interrupt) ||
+             (saved.external_interrupt.type != vcpu::event_type::external_interrupt ||
+              saved.external_interrupt.has_error_code)) ||
             saved.nmi > undelivered_nmi::deferred) {
             return error{errc::malformed, 0};
         }
@@ -215,8 +217,8 @@ private:
         case vcpu::event_type::software_interrupt:
         case vcpu::event_type::privileged_software_exception:
         case vcpu::event_type::software_exception:
-            return !event.has_error_code && event.instruction_length != 0 &&
-                   event.instruction_length <= longest_instruction;
+            // Of length 0 too: there are processors that deliver it [sdm, IA32_VMX_MISC].
+            return !event.has_error_code && event.instruction_length <= longest_instruction;
         default: return false;
         }
     }

@@ -67,7 +67,7 @@ public:
 
     /// Brings in what others have sent and what time has done: INIT, then a start-up, NMI and the
     /// other signals, then fixed interrupts, then the timer. The owner calls it before each entry
-    /// and before it asks wakes(); every guest access does it first. When nothing has come it costs
+    /// and before it asks has_work(); every guest access does it first. When nothing has come it costs
     /// a few loads.
     constexpr void synchronize() {
         if (has_arrivals()) [[unlikely]] {
@@ -201,12 +201,18 @@ public:
         return by_task && !by_service ? static_cast<std::uint8_t>(requested) : std::uint8_t{0};
     }
 
-    /// The vectors whose EOI has to exit: those that are level-triggered, and the timer's while it owes
-    /// ticks. For each entry; a VMM inserts what else it wants to hear of.
+    /// The vectors whose EOI has to exit: those that are level-triggered, a pin's in remote IRR, and the
+    /// timer's while it owes ticks. For each entry; a VMM inserts what else it wants to hear of.
     [[nodiscard]] constexpr eoi_exit_bitmap eoi_exits() const {
         eoi_exit_bitmap exits = eoi_exit_bitmap::of(*page_);
         if (timer_.owed() != 0) {
-            exits.insert(page_->lvt_timer[local_vector_entry::vector]);
+            exits.insert(timer_entry_[local_vector_entry::vector]);
+        }
+        if ((remote_irr_ & 1) != 0) { // also of a vector that came as an edge since
+            exits.insert(page_->lvt_lint0[local_vector_entry::vector]);
+        }
+        if ((remote_irr_ & 2) != 0) {
+            exits.insert(page_->lvt_lint1[local_vector_entry::vector]);
         }
         return exits;
     }
@@ -336,6 +342,9 @@ private:
     std::uint8_t asserted_ = 0;      ///< bit i: local_wire i
     std::uint8_t remote_irr_ = 0;    ///< bit i: local_wire i; a virtual-APIC page does not keep it
     bool waiting_ = false;
+    /// The timer's entry as the timer knows it: in a virtual-APIC page a guest may have stored another one
+    /// a moment ago, and what is due is still the old one's.
+    local_vector_entry timer_entry_{};
     std::uint32_t errors_ = 0;  ///< since the guest last wrote ESR
     deadline timer_deadline_{}; ///< when the timer was last looked at; it may lie later by now
     inbox_signals latched_{};   ///< what the virtual processor has yet to take
@@ -390,6 +399,7 @@ constexpr void local_apic<Clock>::power_up_registers() {
     remote_irr_ = 0;
     errors_ = 0;
     timer_.reset();
+    timer_entry_ = page_->lvt_timer;
     plan_timer();
     identify();
     publish();
@@ -510,7 +520,7 @@ constexpr std::uint8_t local_apic<Clock>::acknowledge() {
     isr_words_ |= 1U << (vector / 32);
     servicing_ = vector;                    // the highest now, or it would be inhibited
     set_processor_priority(vector & 0xF0U); // its class is above that of TPR: it was not inhibited
-    if (vector == (page_->lvt_timer.raw & 0xFF)) [[unlikely]] {
+    if (vector == (timer_entry_.raw & 0xFF)) [[unlikely]] {
         plan_timer(); // the next of the ticks that are owed can come
     }
     return vector;
@@ -554,7 +564,7 @@ constexpr void local_apic<Clock>::note_error(std::uint32_t seen) {
 
 template <timer_clock Clock>
 constexpr timer_interrupt local_apic<Clock>::timer_stands() const {
-    const local_vector_entry entry = page_->lvt_timer;
+    const local_vector_entry entry = timer_entry_;
     if (entry[local_vector_entry::masked]) {
         return timer_interrupt::masked;
     }
@@ -565,7 +575,7 @@ constexpr timer_interrupt local_apic<Clock>::timer_stands() const {
 template <timer_clock Clock>
 constexpr void local_apic<Clock>::service_timer() {
     if (timer_.expired(clock_, timer_stands()) &&
-        accept(page_->lvt_timer[local_vector_entry::vector], trigger_mode::edge) ==
+        accept(timer_entry_[local_vector_entry::vector], trigger_mode::edge) ==
             acceptance::illegal_vector) {
         // The error is told; other ticks that are due by now would only tell it again.
         (void)timer_.expired(clock_, timer_interrupt::masked);
@@ -811,6 +821,7 @@ constexpr effect local_apic<Clock>::write_register(std::uint32_t offset, std::ui
                     *register_at(*page_, entry) |= local_vector_entry::masked.mask;
                 }
             }
+            timer_entry_ = page_->lvt_timer;
             plan_timer();
         }
         publish();
@@ -859,7 +870,8 @@ constexpr void local_apic<Clock>::write_entry(std::uint32_t offset, std::uint32_
         entry |= local_vector_entry::masked.mask;
     }
     if (offset == 0x320) {
-        timer_.set_mode(clock_, local_vector_entry{entry}[local_vector_entry::mode]);
+        timer_entry_ = local_vector_entry{entry};
+        timer_.set_mode(clock_, timer_entry_[local_vector_entry::mode]);
         page_->initial_count = timer_.initial_count();
         plan_timer();
     } else if (offset == 0x350 || offset == 0x360) {
@@ -1174,6 +1186,7 @@ constexpr result<void> local_apic<Clock>::restore(const saved_state& from) {
     page_->icr_high = is_x2apic ? 0 : page_->icr_high;
     remote_irr_ = static_cast<std::uint8_t>((page_->lvt_lint0[entry::remote_irr] ? 1U : 0U) |
                                             (page_->lvt_lint1[entry::remote_irr] ? 2U : 0U));
+    timer_entry_ = page_->lvt_timer;
     after_hardware();
     publish();
     return {};

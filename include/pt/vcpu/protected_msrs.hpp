@@ -41,6 +41,7 @@ inline constexpr protected_msrs never_open[] = {
     {{0x280, 0x29F},   msr_access::write},      // MC0_CTL2 on: corrected machine checks
     {{0x2FF, 0x2FF},   msr_access::write},      // MTRR_DEF_TYPE
     {{0x400, 0x47F},   msr_access::write},      // MC0_CTL on: a guest that clears them hides errors
+    {{0x4D0, 0x4D0},   msr_access::write},      // MCG_EXT_CTL
     {{0x560, 0x561},   msr_access::write},      // RTIT_OUTPUT_BASE, _MASK_PTRS
     {{0x570, 0x570},   msr_access::write},      // RTIT_CTL: a trace of packets to memory
     {{0x6E0, 0x6E0},   msr_access::read_write}, // TSC_DEADLINE: the real APIC timer
@@ -52,9 +53,11 @@ inline constexpr protected_msrs never_open[] = {
     {{0xC001'0015, 0xC001'001A}, msr_access::write},      // HWCR, IORRs, TOP_MEM
     {{0xC001'001D, 0xC001'001D}, msr_access::write},      // TOP_MEM2
     {{0xC001'0020, 0xC001'0020}, msr_access::write},      // PATCH_LOADER: loads microcode
+    {{0xC001'0044, 0xC001'004F}, msr_access::write},      // MC0_CTL_MASK on: machine checks not seen
     {{0xC001'0050, 0xC001'0058}, msr_access::write},      // SMI on I/O, MMIO configuration base
     {{0xC001'0111, 0xC001'011B}, msr_access::read_write}, // SMM, VM_CR, VM_HSAVE_PA, doorbell
     {{0xC001'0132, 0xC001'0136}, msr_access::write},      // RMP: who owns which page
+    {{0xC001'0400, 0xC001'04FF}, msr_access::write},      // MCA_CTL_MASK of scalable machine checks
 };
 // clang-format on
 

@@ -308,4 +308,40 @@ TEST_CASE("the EOI of the timer's vector exits while the timer owes ticks", "[la
     CHECK_FALSE(vm.apic.eoi_exits().contains(0x72));
 }
 
+TEST_CASE("what the timer owes when its entry is stored without an exit is the old entry's",
+          "[lapic][timer]") {
+    const auto both = [](std::uint32_t before, std::uint32_t after) {
+        rig written;
+        rig virtualized;
+        for (rig* vm : {&written, &virtualized}) {
+            vm->enable();
+            vm->write(0x3E0, 0xB);
+            vm->write(0x320, before);
+            vm->write(0x380, 100);
+            vm->now += 150; // one-shot: it has ended, and nobody has looked
+        }
+        written.write(0x320, after);
+        (void)stored(virtualized, 0x320, after);
+        CHECK(written.apic.pending() == virtualized.apic.pending());
+        return virtualized.apic.pending();
+    };
+    CHECK(both(0x1'0040, 0x40) == 0);    // masked then: gone before the mask is
+    CHECK(both(0x40, 0x1'0040) == 0x40); // came due before it was masked
+}
+
+TEST_CASE("the EOI of a pin's vector exits also when it came as an edge since",
+          "[lapic][rule 27]") {
+    rig vm;
+    vm.enable();
+    vm.write(0x350, 0x8050);
+    vm.apic.set_wire(pt::lapic::local_wire::lint0, pt::lapic::wire_level::asserted);
+    CHECK(vm.apic.eoi_exits().contains(0x50));
+    vm.edge(0x50); // TMR says edge now
+    CHECK(vm.apic.eoi_exits().contains(0x50));
+    vm.write(0x360, 0x8051);
+    vm.apic.set_wire(pt::lapic::local_wire::lint1, pt::lapic::wire_level::asserted);
+    vm.edge(0x51);
+    CHECK(vm.apic.eoi_exits().contains(0x51));
+}
+
 } // namespace

@@ -507,7 +507,13 @@ TEST_CASE("events that no processor delivers are not restored", "[lapic][injecto
                    .vector = 0x80,
                    .instruction_length = 2};
     CHECK(restores(software));
-    for (const int length : {0, 16, 255}) {
+    software.instruction_length = 0; // some processors take it
+    CHECK(restores(software));
+    event interrupt_with_code = interrupt(0x40);
+    interrupt_with_code.has_error_code = true;
+    machine vm;
+    CHECK_FALSE(vm.injection.restore({.external_interrupt = interrupt_with_code}));
+    for (const int length : {16, 255}) {
         software.instruction_length = static_cast<std::uint8_t>(length);
         CHECK_FALSE(restores(software));
     }
