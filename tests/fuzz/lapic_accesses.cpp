@@ -4,6 +4,8 @@
 // stores of every size anywhere, MSRs, CR8, messages, pins, time. Nothing is written outside of the
 // page (the sanitizer stands around page and inbox) or into its reserved parts, which a
 // virtual-APIC page must not have; and what [sdm] says of every state holds in every state.
+#include "reader.hpp"
+
 #include "pt/lapic/bus.hpp"
 #include "pt/lapic/inbox.hpp"
 #include "pt/lapic/local_apic.hpp"
@@ -21,31 +23,8 @@ namespace {
 
 using namespace pt::lapic;
 
-void demand(bool condition) {
-    if (!condition) {
-        __builtin_trap();
-    }
-}
-
-struct reader {
-    const std::uint8_t* at;
-    std::size_t left;
-
-    std::uint8_t byte() {
-        if (left == 0) {
-            return 0;
-        }
-        --left;
-        return *at++;
-    }
-    std::uint64_t number(unsigned bytes) {
-        std::uint64_t value = 0;
-        for (unsigned i = 0; i < bytes; ++i) {
-            value |= std::uint64_t{byte()} << 8 * i;
-        }
-        return value;
-    }
-};
+using fuzz::demand;
+using fuzz::reader;
 
 struct fake_time {
     std::uint64_t ticks = 0;

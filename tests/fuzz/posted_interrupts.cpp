@@ -4,6 +4,8 @@
 // or a broken one has written them), under arbitrary posts, harvests, suppressions and moves. The
 // oracle is one set of bits and two flags: no vector is lost, invented or taken twice, a
 // notification is asked for when [vt-d] says so, and bits that are not the call's stay as they are.
+#include "reader.hpp"
+
 #include "pt/lapic/inbox.hpp"
 #include "pt/lapic/message.hpp"
 #include "pt/lapic/posted_interrupt_descriptor.hpp"
@@ -18,31 +20,8 @@ namespace {
 
 using namespace pt::lapic;
 
-void demand(bool condition) {
-    if (!condition) {
-        __builtin_trap();
-    }
-}
-
-struct reader {
-    const std::uint8_t* at;
-    std::size_t left;
-
-    std::uint8_t byte() {
-        if (left == 0) {
-            return 0;
-        }
-        --left;
-        return *at++;
-    }
-    std::uint64_t number(unsigned bytes) {
-        std::uint64_t value = 0;
-        for (unsigned i = 0; i < bytes; ++i) {
-            value |= std::uint64_t{byte()} << 8 * i;
-        }
-        return value;
-    }
-};
+using fuzz::demand;
+using fuzz::reader;
 
 std::bitset<256> bits_of(const std::uint64_t* words) {
     std::bitset<256> bits;

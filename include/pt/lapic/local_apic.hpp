@@ -469,12 +469,8 @@ constexpr void local_apic<Clock>::take_arrivals() {
 template <timer_clock Clock>
 constexpr void local_apic<Clock>::accept_all(const posted_vectors& vectors, trigger_mode trigger) {
     for (std::uint32_t i = 0; i != 8; ++i) {
-        auto bits = static_cast<std::uint32_t>(vectors.words[i / 2] >> (i % 2 * 32));
-        if (i == 0 && (bits & 0xFFFF) != 0) {
-            note_error(error_status::receive_illegal_vector.mask);
-            bits &= 0xFFFF'0000;
-        }
-        if (bits != 0) {
+        const auto bits = static_cast<std::uint32_t>(vectors.words[i / 2] >> (i % 2 * 32));
+        if (bits != 0) { // none of 0..15: the inbox tells of these as an error
             page_->irr.words[i].bits |= bits;
             std::uint32_t& levels = page_->tmr.words[i].bits;
             levels = trigger == trigger_mode::level ? levels | bits : levels & ~bits;

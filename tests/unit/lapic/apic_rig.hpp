@@ -2,6 +2,8 @@
 #pragma once
 
 #include "pt/core/width.hpp"
+#include "pt/lapic/effect.hpp"
+#include "pt/lapic/identity.hpp"
 #include "pt/lapic/inbox.hpp"
 #include "pt/lapic/local_apic.hpp"
 #include "pt/lapic/register_page.hpp"

@@ -487,6 +487,36 @@ TEST_CASE("an NMI that the processor keeps is not kept twice", "[lapic][injector
     REQUIRE(check());
 }
 
+TEST_CASE(
+    "saved in the middle of a delivery, with its local APIC, a guest goes on elsewhere as here",
+    "[lapic][injector][rule 31]") {
+    constexpr auto check = [] {
+        machine here;
+        here.arrive(0x31);
+        bool good = here.next() == only(interrupt(0x31));
+        here.injection.interrupted(interrupt(0x31)); // in ISR, and not in the guest
+        here.injection.raise(page_fault).value();
+        here.arrive(0x52);
+        here.arrive(0x33);
+        here.arrive(delivery_mode::nmi); // still in the inbox
+        machine there;
+        good = good && there.apic.restore(here.apic.save()).has_value() &&
+               there.injection.restore(here.injection.undelivered()).has_value();
+        const event expected[]{page_fault, interrupt(0x31), vcpu::nmi(), interrupt(0x52)};
+        for (machine* vm : {&here, &there}) {
+            for (const event& next : expected) {
+                good = good && vm->next().event == next;
+            }
+            good = good && vm->next() == nothing && vm->end() == 0x52 && vm->next() == nothing &&
+                   vm->end() == 0x31 && vm->next() == only(interrupt(0x33)) && vm->end() == 0x33 &&
+                   vm->end() == 0;
+        }
+        return good;
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
 TEST_CASE("events that no processor delivers are not restored", "[lapic][injector]") {
     const auto restores = [](event exception) {
         machine vm;

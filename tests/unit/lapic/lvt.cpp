@@ -3,6 +3,8 @@
 // [sdm, Handling Local Interrupts].
 #include "apic_rig.hpp"
 
+#include "pt/lapic/local_wire.hpp"
+
 #include <catch2/catch_test_macros.hpp>
 
 #include <cstdint>

@@ -4,6 +4,9 @@
 // figures of the registers.
 #include "apic_rig.hpp"
 
+#include "pt/lapic/effect.hpp"
+#include "pt/lapic/processor_signal.hpp"
+
 #include <catch2/catch_test_macros.hpp>
 
 #include <cstdint>

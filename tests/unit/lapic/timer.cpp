@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // The timer of the local APIC, beside one that counts each tick of the input clock by itself.
 #include "pt/lapic/timer.hpp"
+#include "pt/lapic/timer_mode.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
