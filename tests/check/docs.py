@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
-"""The documentation: every relative link leads somewhere, every policy has its page in the index, and every picture is
-what its script draws."""
+"""The documentation: every relative link leads somewhere, every policy has its page in the index, every picture is what
+its script draws, and the C++ of a page that says `<!-- compiled in FILE -->` stands in that file."""
 import re
 import subprocess
 import sys
@@ -9,14 +9,35 @@ import sys
 import tree
 
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+COMPILED = re.compile(r"^<!-- compiled in ([\w/., ]+) -->$", re.M)
+BLOCK = re.compile(r"^```cpp\n(.*?)^```", re.M | re.S)
+GAP = re.compile(r"^\s*// \.\.\.\s*$", re.M)
+COMMENT = re.compile(r"//[^\n]*")
 CONCEPT = re.compile(r"^concept (\w+) = (?:\w+::)*policy<", re.M)
+
+
+def bare(code):
+    """Without comments and spaces, which a page has its own way with."""
+    return "".join(COMMENT.sub("", code).split())
+
+
+def not_compiled(text):
+    """How many pieces of C++ a page has (parted by `// ...`), and the first lines of those in none of its files."""
+    names = ",".join(COMPILED.findall(text)).replace(" ", "").split(",")
+    sources = [bare((tree.ROOT / name).read_text(encoding="utf-8")) for name in names if name]
+    pieces = [piece for block in BLOCK.findall(text) for piece in GAP.split(block)] if sources else []
+    return len(pieces), [piece.strip().splitlines()[0] for piece in pieces
+                         if bare(piece) and not any(bare(piece) in source for source in sources)]
 
 
 def main():
     errors = []
     pages = tree.files(".md")
-    links = 0
+    links = blocks = 0
     for page in pages:
+        count, missing = not_compiled(page.read_text(encoding="utf-8"))
+        blocks += count
+        errors += [f"{page.relative_to(tree.ROOT)}: not in the file that compiles it: {line}" for line in missing]
         for target in LINK.findall(page.read_text(encoding="utf-8")):
             links += 1
             if not (page.parent / target).exists():
@@ -38,7 +59,8 @@ def main():
 
     for error in errors:
         print(error)
-    print(f"{len(pages)} pages, {links} links, {len(policies)} policies, {len(scripts)} pictures, {len(errors)} errors")
+    print(f"{len(pages)} pages, {links} links, {len(policies)} policies, {blocks} compiled pieces of code, "
+          f"{len(scripts)} pictures, {len(errors)} errors")
     return bool(errors)
 
 

@@ -374,6 +374,105 @@ static_assert(!dma_memory<no_read64> && !dma_memory<no_write64> && !dma_memory<r
               !dma_memory<read64_of_iova> && !dma_memory<write64_with_result>);
 } // namespace of_dma_memory
 
+// dma_translation
+namespace of_dma_translation {
+using least = archetype::dma_translation;
+static_assert(dma_translation<least> && dma_translation<derived<least>> &&
+              dma_translation<with_state<least>>);
+static_assert(!dma_translation<not_copied<least>> && !dma_translation<only_moved<least>>);
+static_assert(!dma_translation<archetype::bus_memory> && !dma_translation<int>);
+
+struct no_translate : least {
+    result<dma_piece> translate(iova, u64, dma_access) = delete;
+};
+struct translate_of_gpa : least {
+    result<dma_piece> translate(gpa, u64, dma_access);
+};
+struct translate_of_hpa : least {
+    result<dma_piece> translate(hpa, u64, dma_access);
+};
+struct translate_without_size : least {
+    result<dma_piece> translate(iova, dma_access);
+};
+struct translate_without_access : least {
+    result<dma_piece> translate(iova, u64);
+};
+struct translate_with_bool : least {
+    result<dma_piece> translate(iova, u64, bool writes);
+};
+struct translate_without_result : least {
+    dma_piece translate(iova, u64, dma_access);
+};
+struct translate_to_address : least {
+    result<hpa> translate(iova, u64, dma_access);
+};
+static_assert(!dma_translation<no_translate> && !dma_translation<translate_of_gpa> &&
+              !dma_translation<translate_of_hpa> && !dma_translation<translate_without_size> &&
+              !dma_translation<translate_without_access> && !dma_translation<translate_with_bool> &&
+              !dma_translation<translate_without_result> && !dma_translation<translate_to_address>);
+
+// To ask changes nothing that the concept would know of.
+struct translate_const {
+    result<dma_piece> translate(iova, u64, dma_access) const;
+};
+static_assert(dma_translation<translate_const> && dma_translation<const translate_const>);
+} // namespace of_dma_translation
+
+// bus_memory
+namespace of_bus_memory {
+using least = archetype::bus_memory;
+static_assert(bus_memory<least> && bus_memory<derived<least>> && bus_memory<with_state<least>>);
+static_assert(!bus_memory<not_copied<least>> && !bus_memory<only_moved<least>>);
+static_assert(!bus_memory<archetype::dma_memory> && !bus_memory<archetype::dma_translation>);
+static_assert(!bus_memory<const least>, "its members change it");
+
+struct no_read : least {
+    result<> read(iova, u8*, std::size_t) = delete;
+};
+struct no_write : least {
+    result<> write(iova, const u8*, std::size_t) = delete;
+};
+struct read_of_gpa : least {
+    result<> read(gpa, u8*, std::size_t);
+};
+struct read_of_hpa : least {
+    result<> read(hpa, u8*, std::size_t);
+};
+struct read_to_words : least {
+    result<> read(iova, u64*, std::size_t);
+};
+struct read_of_one : least {
+    result<> read(iova, u8*);
+};
+struct read_without_result : least {
+    void read(iova, u8*, std::size_t);
+};
+struct read_answers_bool : least {
+    bool read(iova, u8*, std::size_t);
+};
+struct read_counts : least {
+    result<std::size_t> read(iova, u8*, std::size_t);
+};
+struct write_of_gpa : least {
+    result<> write(gpa, const u8*, std::size_t);
+};
+struct write_from_mutable : least {
+    result<> write(iova, u8*, std::size_t);
+};
+struct write_without_result : least {
+    void write(iova, const u8*, std::size_t);
+};
+struct write_counts : least {
+    result<std::size_t> write(iova, const u8*, std::size_t);
+};
+static_assert(!bus_memory<no_read> && !bus_memory<no_write> && !bus_memory<read_of_gpa> &&
+              !bus_memory<read_of_hpa> && !bus_memory<read_to_words> && !bus_memory<read_of_one> &&
+              !bus_memory<read_without_result> && !bus_memory<read_answers_bool> &&
+              !bus_memory<read_counts> && !bus_memory<write_of_gpa> &&
+              !bus_memory<write_from_mutable> && !bus_memory<write_without_result> &&
+              !bus_memory<write_counts>);
+} // namespace of_bus_memory
+
 // barrier
 namespace of_barrier {
 using least = archetype::barrier;
@@ -506,7 +605,8 @@ template <class... Archetypes>
 constexpr bool are_empty = (std::is_empty_v<Archetypes> && ...);
 static_assert(are_empty<archetype::table_memory, archetype::frame_source, archetype::publication,
                         archetype::mutex, archetype::port_io, archetype::mmio_io,
-                        archetype::narrow_mmio_io, archetype::dma_memory, archetype::barrier,
+                        archetype::narrow_mmio_io, archetype::dma_memory,
+                        archetype::dma_translation, archetype::bus_memory, archetype::barrier,
                         archetype::clock, archetype::interrupt_sink, archetype::vcpu_state>);
 
 } // namespace

@@ -74,6 +74,21 @@ struct dma_memory {
     constexpr void write64(std::uint32_t, std::uint64_t) {}
 };
 
+struct dma_translation {
+    constexpr result<dma_piece> translate(iova at, std::uint64_t, dma_access) {
+        return error{errc::not_mapped, at.raw};
+    }
+};
+
+struct bus_memory {
+    constexpr result<> read(iova at, std::uint8_t*, std::size_t) {
+        return error{errc::not_mapped, at.raw};
+    }
+    constexpr result<> write(iova at, const std::uint8_t*, std::size_t) {
+        return error{errc::not_mapped, at.raw};
+    }
+};
+
 struct barrier {
     constexpr void release() {}
     constexpr void acquire() {}
@@ -102,6 +117,8 @@ static_assert(pt::port_io<port_io>);
 static_assert(pt::mmio_io<mmio_io>);
 static_assert(pt::narrow_mmio_io<narrow_mmio_io>);
 static_assert(pt::dma_memory<dma_memory>);
+static_assert(pt::dma_translation<dma_translation>);
+static_assert(pt::bus_memory<bus_memory>);
 static_assert(pt::barrier<barrier>);
 static_assert(pt::clock<clock>);
 static_assert(pt::interrupt_sink<interrupt_sink>);

@@ -117,6 +117,36 @@ concept dma_memory = policy<M> && requires(M& memory, std::uint32_t offset, std:
     { memory.write64(offset, q) } -> std::same_as<void>;
 };
 
+/// What a device does to memory.
+enum class dma_access : std::uint8_t { read, write };
+
+/// Bytes of host memory that lie together, at least one.
+struct dma_piece {
+    hpa address{};
+    std::uint64_t size = 0;
+
+    friend constexpr bool operator==(const dma_piece&, const dma_piece&) = default;
+};
+
+/// Where the memory lies that a device reaches: the first of the `size` bytes (at least one) from
+/// `at` on that lie together, at most that many, or why the device may not do it (error.where: `at`).
+/// What it gave stays the device's until the VMM has taken it away from the device.
+template <class T>
+concept dma_translation = policy<T> &&
+    requires(T& translation, iova at, std::uint64_t size, dma_access how) {
+    { translation.translate(at, size, how) } -> std::same_as<result<dma_piece>>;
+};
+
+/// The memory that a device reaches by DMA, at the addresses that the device puts on the bus, for
+/// whoever plays the device. Addresses are anything at all. error.where is the first address that
+/// cannot be reached; what lies before it may have been read or written then.
+template <class M>
+concept bus_memory = policy<M> &&
+    requires(M& memory, iova at, std::uint8_t* to, const std::uint8_t* from, std::size_t count) {
+    { memory.read(at, to, count) } -> std::same_as<result<>>;
+    { memory.write(at, from, count) } -> std::same_as<result<>>;
+};
+
 /// Order between memory that a device reads or writes and the registers that tell of it.
 /// release(): what was stored before is seen by the device before any later register write.
 /// acquire(): what is loaded after is not older than the status that was loaded before.
