@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The two NICs of the machine (e1000e, an 82574L), which hear each other over a hub. Transmission
-// is pt's; reception and the interrupt are what the tests need and no more [82574].
+// The two NICs of the machine (e1000e, an 82574L), which hear each other over a hub. Their rings are
+// pt's, and so is the reset; interrupts are what the tests need and no more [82574].
 #pragma once
 
 #include "interrupts.hpp"
 #include "kernel.hpp"
 
+#include "pt/core/mmio.hpp"
+#include "pt/e1000e/registers.hpp"
+#include "pt/e1000e/rx_ring.hpp"
 #include "pt/e1000e/tx_ring.hpp"
 
 #include <cstdint>
@@ -36,28 +39,38 @@ public:
     pt::result<void> set_msi_x_message(std::uint8_t vector, pt::pci::msi_message message);
     void disable_msi_x();
 
-    /// The ring for pt: `frame` is a zeroed one that holds it, which the device sees at `seen_at`.
-    using ring = pt::e1000e::tx_ring<mmio, dma_memory, barrier>;
+    /// Its rings: `frame` is a zeroed one that holds the ring, which the device sees at `seen_at`. Of
+    /// each direction there is one in use in the machine.
     static constexpr std::uint32_t descriptors = 64;
-    ring transmitter(pt::hpa frame, pt::iova seen_at) {
-        return ring{registers_, dma_memory{frame}, barrier{}, seen_at, slots, descriptors};
+    using transmit_ring = pt::e1000e::tx_ring<mmio, dma_memory, barrier>;
+    transmit_ring transmitter(pt::hpa frame, pt::iova seen_at,
+                              pt::e1000e::tx_settings settings = {}) {
+        return transmit_ring{registers_,     dma_memory{frame}, barrier{}, seen_at,
+                             transmit_slots, descriptors,       settings};
     }
+    using receive_ring = pt::e1000e::rx_ring<mmio, dma_memory, barrier>;
+    receive_ring receiver(pt::hpa frame, pt::iova seen_at,
+                          const pt::e1000e::rx_settings& settings = whatever_destination) {
+        return receive_ring{registers_,    dma_memory{frame}, barrier{}, seen_at,
+                            receive_slots, descriptors,       settings};
+    }
+    static constexpr pt::e1000e::rx_settings whatever_destination{.unicast_promiscuous = true,
+                                                                  .multicast_promiscuous = true};
 
-    /// Gives it one buffer of 2 KiB for the next frame of whatever destination. `frame` is a zeroed
-    /// one for the ring; the device sees both where it is told.
-    void receive(pt::hpa frame, pt::iova ring_seen_at, pt::iova buffer_seen_at);
-    /// The length of the frame that was received, without its checksum; 0 as long as none was.
-    std::uint16_t received();
+    /// Lets these causes request an interrupt, by MSI if that is on.
+    void enable_interrupts(pt::e1000e::ims causes) { pt::write(registers_, causes); }
+    /// What has happened since it was last asked.
+    pt::e1000e::icr take_causes() { return pt::read<pt::e1000e::icr>(registers_); }
 
 private:
     nic(mmio registers, pt::pci::function_address function)
         : registers_{registers}, function_{function} {}
 
-    static pt::e1000e::tx_slot slots[descriptors]; ///< of the one ring in use
+    static pt::e1000e::tx_slot transmit_slots[descriptors];
+    static pt::e1000e::rx_slot receive_slots[descriptors];
 
     mmio registers_;
     pt::pci::function_address function_;
-    dma_memory reception_{pt::hpa{}};
 };
 
 } // namespace kernel

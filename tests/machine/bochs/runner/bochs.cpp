@@ -4,15 +4,18 @@
 #include "../../kernel/runner/process.hpp"
 #include "../../scratch_directory.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <ios>
 #include <iterator>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <sys/wait.h>
 
@@ -76,8 +79,21 @@ std::string disk_with(const std::string& boot_sector, const std::string& kernel,
     return disk;
 }
 
+/// The lines for the network controller, on the chipset's first slot.
+std::string network_configuration(const std::filesystem::path& directory,
+                                  const network* connected_to) {
+    if (connected_to == nullptr) {
+        return "pci: enabled=1, chipset=i440fx\n";
+    }
+    // `ethdev` is vnet's directory of files.
+    return "pci: enabled=1, chipset=i440fx, slot1=e1000\n"
+           "e1000: enabled=1, mac=52:54:00:12:34:56, ethmod=" +
+           std::string{connected_to->kind == network::module::null ? "null" : "vnet"} +
+           ", ethdev=" + directory.string() + "\n";
+}
+
 /// Bochs' configuration. Nothing of the machine depends on real time (sync=none, and a fixed date).
-std::string configuration(const std::filesystem::path& directory) {
+std::string configuration(const std::filesystem::path& directory, const network* connected_to) {
     const std::string place = directory.string();
     return "config_interface: textconfig\n"
            "display_library: term\n"
@@ -85,7 +101,6 @@ std::string configuration(const std::filesystem::path& directory) {
            "memory: guest=256, host=256\n"
            "romimage: file=/usr/share/bochs/BIOS-bochs-latest\n"
            "vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n"
-           "pci: enabled=1, chipset=i440fx\n"
            "boot: disk\n"
            "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n"
            "ata0-master: type=disk, mode=flat, path=" +
@@ -101,7 +116,29 @@ std::string configuration(const std::filesystem::path& directory) {
            "info: action=ignore\n"
            "debug: action=ignore\n"
            "sound: waveoutdrv=dummy\n"
-           "speaker: enabled=0\n";
+           "speaker: enabled=0\n" +
+           network_configuration(directory, connected_to);
+}
+
+/// What the null network has logged: the bytes of all frames in one file, and, in another one for people
+/// to read, how long each of them is.
+std::vector<std::string> frames_logged(const std::filesystem::path& directory) {
+    const std::string bytes = read_file(directory / "eth_null-tx.log");
+    std::istringstream lines{read_file(directory / "eth_null-txdump.txt")};
+    const std::string start = "a packet from guest to host, length ";
+    std::vector<std::string> frames;
+    std::size_t at = 0;
+    for (std::string line; std::getline(lines, line);) {
+        if (line.starts_with(start)) {
+            const std::size_t length = std::stoul(line.substr(start.size()));
+            frames.push_back(bytes.substr(std::min(at, bytes.size()), length));
+            at += length;
+        }
+    }
+    if (at != bytes.size()) {
+        throw std::runtime_error{"the null network's logs do not belong together"};
+    }
+    return frames;
 }
 
 /// What is worth reading of a log: the processor writes a line there for each EPT violation.
@@ -113,25 +150,33 @@ std::string last_of(const std::string& log) {
 } // namespace
 
 run boot_bochs(const std::string& boot_sector, const std::string& kernel,
-               const std::string& command_line, std::chrono::seconds limit) {
+               const std::string& command_line, std::chrono::seconds limit, network* connected_to) {
     const scratch_directory scratch;
     const std::filesystem::path& place = scratch.path();
     write_file(place / "disk.img",
                disk_with(read_file(boot_sector), read_file(kernel), command_line));
-    write_file(place / "configuration", configuration(place));
+    write_file(place / "configuration", configuration(place, connected_to));
+    if (connected_to != nullptr && connected_to->kind == network::module::vnet) {
+        write_file(place / "served", connected_to->served);
+    }
     // Debian's Bochs has its debugger built in, and waits for its first command.
     write_file(place / "commands", "continue\n");
 
-    // A terminal's name is all that is needed of a terminal.
-    const execution machine = execute({"env", "TERM=xterm", "bochs", "-unlock", "-q", "-f",
-                                       place / "configuration", "-rc", place / "commands"},
-                                      limit);
+    // A terminal's name is all that is needed of a terminal. The networks' logs are written where it
+    // is started.
+    const execution machine =
+        execute({"env", "--chdir=" + place.string(), "TERM=xterm", "bochs", "-unlock", "-q", "-f",
+                 place / "configuration", "-rc", place / "commands"},
+                limit);
 
     // Bochs' exit status says nothing: it is 1 when a guest shuts the machine down.
     run done;
     done.log = read_file(place / "serial.txt");
     done.said = last_of(read_file(place / "log.txt"));
     done.defect = read_checks(done);
+    if (connected_to != nullptr && connected_to->kind == network::module::null) {
+        connected_to->sent = frames_logged(place);
+    }
     if (!machine.in_time) {
         done.defect = "the time of " + std::to_string(limit.count()) + " s is over";
     } else if (WIFEXITED(machine.status) && WEXITSTATUS(machine.status) == 127) {

@@ -147,6 +147,13 @@ TEST_CASE("devices in domains of their own reach their memory and nothing else",
     run_in_kernel("vtd_domains", legacy_units, "registers");
 }
 
+TEST_CASE(
+    "a NIC sends and another receives by pt's rings, each in its own domain and by its interrupts",
+    "[kernel][e1000e][vtd][rule 23][rule 24]") {
+    run_in_kernel("e1000e_rings", remapping_units);
+    run_in_kernel("e1000e_rings", legacy_units, "registers");
+}
+
 TEST_CASE("a unit's events come once each, at the vector that they were given",
           "[kernel][vtd][rule 16][rule 21]") {
     run_in_kernel("vtd_events", remapping_units);

@@ -54,7 +54,7 @@ void faults(remapping& vtd, remapping_unit& unit, kernel::attachment& there, edu
     if (!check("a NIC answers", other)) {
         return;
     }
-    nic::ring ring = other->transmitter(kernel::take_frame(), nowhere + 0x1000);
+    nic::transmit_ring ring = other->transmitter(kernel::take_frame(), nowhere + 0x1000);
     check("the NIC starts", ring.start());
     check("it looks for a descriptor", ring.send({{nowhere, 60}}, 1));
     check("which is no second event", kernel::nothing_arrives());

@@ -239,7 +239,7 @@ bool leave_it_on(rig& on, bool scalable) {
     if (!check("the second NIC answers", blocked)) {
         return false;
     }
-    nic::ring ring = blocked->transmitter(kernel::take_frame(), lost_ring);
+    nic::transmit_ring ring = blocked->transmitter(kernel::take_frame(), lost_ring);
     check("the NIC starts", ring.start());
     check("it looks for a descriptor", ring.send({{lost_ring + page, 60}}, 1));
     check("which is blocked, and told", kernel::arrives(old_fault_vector));

@@ -55,7 +55,7 @@ void pass_through(remapping& vtd, kernel::remapping_unit& unit) {
     check("it carried memory to other memory", kernel::is_filled(away, size, 1));
     check_no_fault("nothing of that was blocked", vtd);
 
-    nic::ring ring = other->transmitter(rings, iova{rings.raw});
+    nic::transmit_ring ring = other->transmitter(rings, iova{rings.raw});
     check("another device starts", ring.start());
     check("it works at a physical address", ring.send({{iova{here.raw}, 60}}, 1));
     check_without_entry("it is not let through", vtd, nic::second, request::read, iova{rings.raw});
