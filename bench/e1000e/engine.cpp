@@ -68,8 +68,8 @@ public:
             const std::uint64_t address = buffer_of(i);
             // EOP, IFCS and RS: each packet is reported.
             const std::uint64_t command = packet_size | 0x0B00'0000;
-            __builtin_memcpy(memory_ + 16 * i, &address, 8);
-            __builtin_memcpy(memory_ + 16 * i + 8, &command, 8);
+            __builtin_memcpy(memory_ + std::size_t{16} * i, &address, 8);
+            __builtin_memcpy(memory_ + std::size_t{16} * i + 8, &command, 8);
         }
         engine_.write(0x3808, 16 * descriptors); // TDLEN
         engine_.write(0x0400, 1U << 1);          // TCTL.EN

@@ -14,7 +14,6 @@ namespace bench {
 namespace {
 
 using pt::e1000e::fragment;
-using pt::e1000e::tx_descriptor;
 using pt::e1000e::tx_packet;
 using pt::e1000e::tx_report;
 
@@ -93,7 +92,7 @@ class send_batch : public transmission {
 public:
     send_batch(const region& all, tx_report report) : transmission{all}, report_{report} {
         for (std::uint32_t i = 0; i != batch; ++i) {
-            packets_[i] = {pt::iova{unknown(4096 + i * 2048)},
+            packets_[i] = {pt::iova{unknown(4096 + i * std::uint64_t{2048})},
                            static_cast<std::uint32_t>(unknown(60)), i};
         }
     }
@@ -153,7 +152,8 @@ public:
     explicit send_segments(const region& all) : transmission{all} {
         pieces_[0] = {pt::iova{unknown(0x1000)}, 54};
         for (std::uint32_t i = 1; i != 16; ++i) {
-            pieces_[i] = {pt::iova{unknown(i * 8192)}, static_cast<std::uint32_t>(unknown(4096))};
+            pieces_[i] = {pt::iova{unknown(i * std::uint64_t{8192})},
+                          static_cast<std::uint32_t>(unknown(4096))};
         }
         const auto offload = pt::e1000e::tx_offload::segmentation({}, 54, 1460);
         if (offload) {

@@ -78,7 +78,7 @@ private:
         if (size < 20 || ip[0] >> 4U != 4) {
             return;
         }
-        const std::size_t header = 4U * (ip[0] & 0xFU);
+        const std::size_t header = std::size_t{4} * (ip[0] & 0xFU);
         const std::size_t total = word(ip + 2);
         if (header < 20 || header > size || header > total) {
             return;
@@ -158,7 +158,7 @@ private:
             if (size < smallest_tcp_header) {
                 return;
             }
-            const std::size_t header = 4U * (at[12] >> 4U);
+            const std::size_t header = std::size_t{4} * (at[12] >> 4U);
             if (header < smallest_tcp_header || header > size) {
                 return;
             }

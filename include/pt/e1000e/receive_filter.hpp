@@ -4,6 +4,7 @@
 #include "pt/e1000e/registers.hpp"
 #include "pt/e1000e/vlan_tag.hpp"
 
+#include <cstddef>
 #include <cstdint>
 
 namespace pt::e1000e {
@@ -101,8 +102,8 @@ public:
         for (std::uint32_t entry = 0; entry != receive_addresses; ++entry) {
             const rah high{addresses_[2 * entry + 1]};
             if (high[rah::av] && high[rah::asel] <= 1) {
-                const std::uint64_t wanted =
-                    addresses_[2 * entry] | static_cast<std::uint64_t>(high[rah::bytes]) << 32U;
+                const std::uint64_t wanted = addresses_[std::size_t{2} * entry] |
+                                             static_cast<std::uint64_t>(high[rah::bytes]) << 32U;
                 if (wanted == (high[rah::asel] == 0 ? destination : source)) {
                     return address_match::exact;
                 }

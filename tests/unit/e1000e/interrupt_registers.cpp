@@ -15,7 +15,7 @@ using pt::e1000e::family;
 using pt::e1000e::icr;
 using pt::e1000e::interrupt_registers;
 
-constexpr std::uint32_t CTRL_EXT = 0x18;
+constexpr std::uint32_t CTRLEXT = 0x18;
 constexpr std::uint32_t ICR = 0xC0;
 constexpr std::uint32_t ICS = 0xC8;
 constexpr std::uint32_t IMS = 0xD0;
@@ -40,7 +40,7 @@ constexpr std::uint32_t three_vectors = 0x8 << 0 | 0x9 << 8 | 0xA << 16;
 constexpr interrupt_registers pending(std::uint32_t causes, std::uint32_t enabled,
                                       std::uint32_t control = 0, std::uint32_t auto_mask = 0) {
     interrupt_registers registers;
-    registers.write(CTRL_EXT, control);
+    registers.write(CTRLEXT, control);
     registers.write(IAM, auto_mask);
     registers.write(IMS, enabled);
     registers.raise(icr{causes});
@@ -229,7 +229,7 @@ TEST_CASE("EIAC clears what the message reported, EIAME masks what IAM names",
     }
     SECTION("with EIAME and IAM the vector's causes are masked until IMS is written") {
         registers.write(EIAC, RXQ0 | TXQ0);
-        registers.write(CTRL_EXT, EIAME);
+        registers.write(CTRLEXT, EIAME);
         registers.write(IAM, ~0U);
         registers.raise(icr{TXQ0 | RXQ0});
         CHECK(registers.take_vectors(2) == 2);
@@ -277,7 +277,7 @@ TEST_CASE("on 8254x a read of ICR always clears it, and there is nothing of MSI-
         registers.write(offset, ~0U);
         CHECK(registers.read(offset) == 0);
     }
-    registers.write(CTRL_EXT, IAME | EIAME);
+    registers.write(CTRLEXT, IAME | EIAME);
     registers.write(IMS, ~0U);
     CHECK(registers.read(IMS) == 0x1'F6DF); // bits 16:0 without the reserved 5, 8 and 11
     registers.write(IMC, ~TXDW);
@@ -308,12 +308,12 @@ TEST_CASE("what is no interrupt register is neither read nor written", "[e1000e]
     }
     CHECK(registers == before);
     CHECK(owned == 8);
-    CHECK(registers.read(CTRL_EXT) == 0xFFFF'CFFF); // ASDCHK and EE_RST clear themselves
+    CHECK(registers.read(CTRLEXT) == 0xFFFF'CFFF); // ASDCHK and EE_RST clear themselves
     registers.write(IVAR, ~0U);
     CHECK(registers.read(IVAR) == 0x800F'FFFF);
     registers.reset();
     CHECK(registers == interrupt_registers{});
-    CHECK(registers.read(CTRL_EXT) == 0);
+    CHECK(registers.read(CTRLEXT) == 0);
 }
 
 // --------------------------------------------------------------------------- the second model
@@ -509,7 +509,7 @@ void beside_the_model(family members, std::uint32_t seed) {
             slow.clear(bits);
             break;
         case 7:
-            registers.write(CTRL_EXT, bits);
+            registers.write(CTRLEXT, bits);
             slow.iame = (bits >> 27 & 1) != 0;
             slow.eiame = (bits >> 24 & 1) != 0;
             break;

@@ -48,10 +48,10 @@ constexpr std::uint32_t IPOFL = 1U << 8;
 constexpr std::uint32_t TUOFL = 1U << 9;
 constexpr std::uint32_t IPPCSE = 1U << 12;
 constexpr std::uint32_t PCSD = 1U << 13;
-constexpr std::uint32_t IPV6_DIS = 1U << 10;
-constexpr std::uint32_t IPV6_XSUM_DIS = 1U << 11;
+constexpr std::uint32_t IPV6DIS = 1U << 10;
+constexpr std::uint32_t IPV6XSUMDIS = 1U << 11;
 constexpr std::uint32_t ACKDIS = 1U << 12;
-constexpr std::uint32_t ACKD_DIS = 1U << 13;
+constexpr std::uint32_t ACKDDIS = 1U << 13;
 constexpr std::uint32_t EXSTEN = 1U << 15;
 // Causes.
 constexpr std::uint32_t RXDMT0 = 1U << 4;
@@ -460,11 +460,11 @@ std::uint32_t model_receives(Guest& guest, const packet& sent, const setting& wi
     }
     // What they say.
     const bool extended = (with.rfctl & EXSTEN) != 0;
-    const bool v6_off = sent.ipv6 && (with.rfctl & IPV6_DIS) != 0;
+    const bool v6_off = sent.ipv6 && (with.rfctl & IPV6DIS) != 0;
     const bool ipcs = sent.ipv4 && (with.rxcsum & IPOFL) != 0;
     const bool tcpcs = sent.transport && (with.rxcsum & TUOFL) != 0 && !v6_off &&
-                       !(sent.ipv6 && (with.rfctl & IPV6_XSUM_DIS) != 0);
-    const bool ack = ((with.rfctl & ACKD_DIS) != 0 ? sent.ack_without_data : sent.ack) && !v6_off;
+                       !(sent.ipv6 && (with.rfctl & IPV6XSUMDIS) != 0);
+    const bool ack = ((with.rfctl & ACKDDIS) != 0 ? sent.ack_without_data : sent.ack) && !v6_off;
     std::uint64_t status = 0x02; // EOP
     status |= !ipcs && !tcpcs ? 0x04 : 0;
     status |= strips ? 0x08 : 0;
@@ -576,9 +576,9 @@ TEST_CASE("any packet, any ring, any setting: memory is as the second model has 
         with.tail = random.below(with.count);
         with.base = big::origin + 16 * random.below(100);
         with.vme = random.one_in(2);
-        with.rfctl = (random.one_in(2) ? EXSTEN : 0) | (random.one_in(8) ? IPV6_DIS : 0) |
-                     (random.one_in(8) ? IPV6_XSUM_DIS : 0) | (random.one_in(4) ? ACKDIS : 0) |
-                     (random.one_in(4) ? ACKD_DIS : 0);
+        with.rfctl = (random.one_in(2) ? EXSTEN : 0) | (random.one_in(8) ? IPV6DIS : 0) |
+                     (random.one_in(8) ? IPV6XSUMDIS : 0) | (random.one_in(4) ? ACKDIS : 0) |
+                     (random.one_in(4) ? ACKDDIS : 0);
         with.rxcsum = (random.one_in(4) ? 0 : IPOFL) | (random.one_in(4) ? 0 : TUOFL) |
                       (random.one_in(4) ? IPPCSE : 0) | (random.one_in(4) ? PCSD : 0) |
                       (random.one_in(2) ? random.below(256) : 0);
@@ -631,9 +631,9 @@ TEST_CASE("any packet, any ring, any setting: memory is as the second model has 
             ++taken;
             REQUIRE(done.outcome == rx_outcome::taken);
             REQUIRE(done.descriptors == expected);
-            const bool ack = (with.rfctl & ACKD_DIS) != 0 ? sent.ack_without_data : sent.ack;
+            const bool ack = (with.rfctl & ACKDDIS) != 0 ? sent.ack_without_data : sent.ack;
             const bool told =
-                ack && (with.rfctl & ACKDIS) == 0 && !(sent.ipv6 && (with.rfctl & IPV6_DIS) != 0);
+                ack && (with.rfctl & ACKDIS) == 0 && !(sent.ipv6 && (with.rfctl & IPV6DIS) != 0);
             REQUIRE((done.causes.raw & ~RXDMT0) == (RXT0 | RXQ0 | (told ? ACK : 0)));
             ++seen[(sent.ipv4 ? 1U : 0U) | (sent.ipv6 ? 2U : 0U) | (sent.transport ? 4U : 0U) |
                    (sent.udp ? 8U : 0U) | (sent.fragment ? 16U : 0U) | (sent.tagged ? 32U : 0U)];

@@ -7,6 +7,8 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <string_view>
+
 #include <algorithm>
 #include <cstdint>
 #include <deque>
@@ -18,6 +20,8 @@
 #include <vector>
 
 namespace {
+
+constexpr std::string_view no_fault{};
 
 using namespace mediation;
 
@@ -511,7 +515,7 @@ TEST_CASE("of random packets the legal ones are sent, each byte from the guest's
             one.turn();
         }
         one.drain();
-        REQUIRE(one.wrong() == "");
+        REQUIRE(one.wrong() == no_fault);
         sent += one.sent;
         segmented += one.segmented_sent;
         dropped += one.dropped;

@@ -42,7 +42,7 @@ TEST_CASE("a one-descriptor packet costs two reads and the write of its status b
             return true;
         });
         good = good && frames == 1 && done.frames == 1 && done.descriptors == 1 &&
-               done.why == tx_stop::idle && done.causes.raw == (TXDW | TXQE | TXQ0 | TXD_LOW) &&
+               done.why == tx_stop::idle && done.causes.raw == (TXDW | TXQE | TXQ0 | TXDLOW) &&
                done.dropped == 0 && done.fault.code == pt::errc::none && !done.delayed_write_back;
         good = good && guest.reads == 2 && guest.read_bytes == 16 + 64 && guest.writes == 1 &&
                guest.written_bytes == 1 && guest.last_write == 12;
@@ -472,7 +472,7 @@ TEST_CASE("TXDW without IDE, a delayed write-back with it, neither without RS", 
              {expectation{0, 0, false}, expectation{IDE, 0, false},
               expectation{RS, TXDW | TXQ0, false}, expectation{RS | IDE, 0, true}}) {
             rig guest;
-            guest.nic.write(TXDCTL, 0x7FU << 25); // TXD_LOW out of the way
+            guest.nic.write(TXDCTL, 0x7FU << 25); // TXDLOW out of the way
             guest.post(0x4000, kind | e.command | END | 70);
             guest.run();
             REQUIRE(guest.total.causes.raw == (e.causes | TXQE));
@@ -503,12 +503,12 @@ TEST_CASE("the second queue has its own registers and cause", "[e1000e]") {
     nic.write(TDT + 0x100, 1);
     REQUIRE(nic.has_work());
     const auto done = nic.step({}, [](const byte*, std::size_t) { return true; });
-    REQUIRE(done.causes.raw == (TXDW | TXQ1 | TXQE | TXD_LOW));
+    REQUIRE(done.causes.raw == (TXDW | TXQ1 | TXQE | TXDLOW));
     REQUIRE(nic.read(TDH + 0x100) == 1);
     REQUIRE(nic.write_back_causes().raw == (TXDW | TXQ1));
 }
 
-TEST_CASE("TXQE and TXD_LOW come with the descriptor that empties the queue so far", "[e1000e]") {
+TEST_CASE("TXQE and TXDLOW come with the descriptor that empties the queue so far", "[e1000e]") {
     rig guest{64};
     guest.nic.write(TXDCTL, 2U << 25); // 16
     for (unsigned i = 0; i != 20; ++i) {
@@ -518,7 +518,7 @@ TEST_CASE("TXQE and TXD_LOW come with the descriptor that empties the queue so f
     for (unsigned left = 20; left-- != 0;) {
         const auto done = guest.step({1, 1});
         REQUIRE(done.descriptors == 1);
-        REQUIRE(done.causes.raw == ((left == 0 ? TXQE : 0U) | (left == 16 ? TXD_LOW : 0U)));
+        REQUIRE(done.causes.raw == ((left == 0 ? TXQE : 0U) | (left == 16 ? TXDLOW : 0U)));
     }
     // Again nothing: no cause without work.
     REQUIRE(guest.step().causes.raw == 0);

@@ -35,7 +35,7 @@ inline constexpr std::uint32_t VME = 1U << 30;
 // Causes
 inline constexpr std::uint32_t TXDW = 1U << 0;
 inline constexpr std::uint32_t TXQE = 1U << 1;
-inline constexpr std::uint32_t TXD_LOW = 1U << 15;
+inline constexpr std::uint32_t TXDLOW = 1U << 15;
 inline constexpr std::uint32_t TXQ0 = 1U << 22;
 inline constexpr std::uint32_t TXQ1 = 1U << 23;
 
