@@ -20,7 +20,8 @@ struct logical_address {
     friend constexpr bool operator==(const logical_address&, const logical_address&) = default;
 };
 
-enum class memory_access : std::uint8_t { read, write };
+/// What an instruction does to memory; `execute`: its own bytes are fetched, through CS.
+enum class memory_access : std::uint8_t { read, write, execute };
 
 /// Where the first bytes of an access lie, or why the guest cannot make it.
 struct guest_place {

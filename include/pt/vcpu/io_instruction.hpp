@@ -3,15 +3,13 @@
 
 #include "pt/core/address.hpp"
 #include "pt/core/width.hpp"
+#include "pt/vcpu/address_size.hpp"
 
 #include <cstdint>
 
 namespace pt::vcpu {
 
 enum class io_direction : std::uint8_t { out = 0, in = 1 };
-
-/// The width of the address in RSI, RDI and RCX that a string instruction uses, in bytes.
-enum class address_size : std::uint8_t { bits_16 = 2, bits_32 = 4, bits_64 = 8 };
 
 /// Segment registers in the order in which the processors number them [sdm] [amd].
 enum class segment_register : std::uint8_t { es = 0, cs = 1, ss = 2, ds = 3, fs = 4, gs = 5 };

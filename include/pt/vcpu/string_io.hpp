@@ -4,10 +4,13 @@
 #include "pt/core/contract.hpp"
 #include "pt/core/result.hpp"
 #include "pt/core/width.hpp"
+#include "pt/vcpu/address_size.hpp"
+#include "pt/vcpu/element_place.hpp"
 #include "pt/vcpu/event.hpp"
 #include "pt/vcpu/guest_memory.hpp"
 #include "pt/vcpu/guest_ports.hpp"
 #include "pt/vcpu/io_instruction.hpp"
+#include "pt/vcpu/rflags_register.hpp"
 
 #include <cstdint>
 
@@ -42,82 +45,6 @@ struct string_io_progress {
                                      const string_io_progress&) = default;
 };
 
-/// The part of a register that an address of this size is made of.
-[[nodiscard]] constexpr std::uint64_t address_mask(address_size size) {
-    switch (size) {
-    case address_size::bits_16: return 0xFFFF;
-    case address_size::bits_32: return 0xFFFF'FFFF;
-    case address_size::bits_64: break;
-    }
-    return ~std::uint64_t{0};
-}
-
-/// A register after a string instruction has made a new address or count of it, modulo its size: 16
-/// bits leave the rest, 32 bits clear bits 63:32 as every 32-bit result does [sdm].
-[[nodiscard]] constexpr std::uint64_t register_after(std::uint64_t before, address_size size,
-                                                     std::uint64_t value) {
-    const std::uint64_t kept = size == address_size::bits_16 ? before & ~address_mask(size) : 0;
-    return kept | (value & address_mask(size));
-}
-
-/// Where one element lies: in one piece, or in several where it crosses the end of a page.
-struct element_place {
-    guest_place pieces[4]{}; ///< as many as an element has bytes at most; none is empty
-    std::uint8_t count = 0;
-    event fault{}; ///< if present, the guest cannot reach all of the element
-    std::uint64_t cr2 = 0;
-};
-
-/// Finds an element and checks all of it, before anything is read or written. The offset does not
-/// wrap inside of an element: what lies beyond the segment is a fault, and not at its start.
-template <guest_memory Memory>
-[[nodiscard]] constexpr element_place locate_element(Memory& memory, logical_address first,
-                                                     width size, memory_access access) {
-    element_place found{};
-    for (std::uint32_t left = size_of(size); left != 0;) {
-        const logical_address rest{first.segment, first.offset + (size_of(size) - left)};
-        guest_place piece = memory.locate(rest, left, access);
-        if (piece.fault.present) {
-            found.fault = piece.fault;
-            found.cr2 = piece.cr2;
-            return found;
-        }
-        expects(piece.size != 0, "a place in guest memory has at least one byte");
-        if (piece.size > left) {
-            piece.size = left;
-        }
-        found.pieces[found.count++] = piece;
-        left -= piece.size;
-    }
-    return found;
-}
-
-/// The element's value; bits above its width are 0.
-template <guest_memory Memory>
-[[nodiscard]] constexpr std::uint32_t read_element(Memory& memory, const element_place& from) {
-    std::uint8_t bytes[4]{};
-    std::uint32_t done = 0;
-    for (unsigned i = 0; i != from.count; ++i) {
-        memory.read(from.pieces[i].address, bytes + done, from.pieces[i].size);
-        done += from.pieces[i].size;
-    }
-    return bytes[0] | std::uint32_t{bytes[1]} << 8 | std::uint32_t{bytes[2]} << 16 |
-           std::uint32_t{bytes[3]} << 24;
-}
-
-/// Stores as many low bytes of the value as the element has.
-template <guest_memory Memory>
-constexpr void write_element(Memory& memory, const element_place& to, std::uint32_t value) {
-    const std::uint8_t bytes[4] = {
-        static_cast<std::uint8_t>(value), static_cast<std::uint8_t>(value >> 8),
-        static_cast<std::uint8_t>(value >> 16), static_cast<std::uint8_t>(value >> 24)};
-    std::uint32_t done = 0;
-    for (unsigned i = 0; i != to.count; ++i) {
-        memory.write(to.pieces[i].address, bytes + done, to.pieces[i].size);
-        done += to.pieces[i].size;
-    }
-}
-
 /// Executes INS or OUTS, with or without REP, up to `most_elements` elements (not 0) in one call: a
 /// REP with a count of 2^64-1 is a guest's right, and interrupts arrive between two elements.
 /// Nothing but the registers is kept from call to call, so that between two the VMM may as well
@@ -139,13 +66,13 @@ template <guest_memory Memory, guest_ports Ports>
         return {.state = string_io_state::refused,
                 .refusal = {errc::not_supported, instruction.port.raw}};
     }
-    constexpr std::uint64_t direction_flag = std::uint64_t{1} << 10;
     const bool in = instruction.direction == io_direction::in;
     const segment_register segment = in ? segment_register::es : instruction.segment;
     const memory_access access = in ? memory_access::write : memory_access::read;
     const address_size addresses = instruction.addresses;
     const std::uint64_t size = size_of(instruction.size);
-    const std::uint64_t step = (registers.rflags & direction_flag) != 0 ? 0 - size : size;
+    const rflags_register rflags{registers.rflags};
+    const std::uint64_t step = rflags[rflags_register::direction] ? 0 - size : size;
     std::uint64_t& index = in ? registers.rdi : registers.rsi;
 
     for (std::uint32_t done = 0;; ++done) {
@@ -157,7 +84,7 @@ template <guest_memory Memory, guest_ports Ports>
         }
 
         const element_place place = locate_element(
-            memory, {segment, index & address_mask(addresses)}, instruction.size, access);
+            memory, {segment, index & address_mask(addresses)}, size_of(instruction.size), access);
         if (place.fault.present) {
             return {.state = string_io_state::faulted, .fault = place.fault, .cr2 = place.cr2};
         }
@@ -169,7 +96,8 @@ template <guest_memory Memory, guest_ports Ports>
             write_element(memory, place, *value);
         } else {
             const result<void> sent =
-                ports.write(instruction.port, instruction.size, read_element(memory, place));
+                ports.write(instruction.port, instruction.size,
+                            static_cast<std::uint32_t>(read_element(memory, place)));
             if (!sent) {
                 return {.state = string_io_state::refused, .refusal = sent.error()};
             }
