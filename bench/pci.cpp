@@ -161,7 +161,7 @@ void pci_config_read_routed(benchmark::State& state) {
 }
 
 struct no_events {
-    pt::result<void> bar_changed(const pci::bar_change&) { return {}; }
+    pci::bar_place bar_changed(const pci::bar_change& change) { return change.to; }
     void power_state_changed(pci::power_state, pci::power_state) {}
     void reset() {}
 };

@@ -248,7 +248,7 @@ class passthrough;
 /// What the guest does with its view of the NIC, as it concerns the guest's tables.
 struct view_events {
     passthrough* story;
-    pt::result<void> bar_changed(const pt::pci::bar_change& change);
+    pt::pci::bar_place bar_changed(const pt::pci::bar_change& change);
     void power_state_changed(pt::pci::power_state, pt::pci::power_state) {}
     void reset() {}
 };
@@ -488,7 +488,7 @@ private:
 
 public:
     /// The guest has moved a BAR: the rights that go with it move too.
-    pt::result<void> bar_changed(const pt::pci::bar_change& change) {
+    pt::pci::bar_place bar_changed(const pt::pci::bar_change& change) {
         ++moves_;
         const auto& [device, from, to] = change;
         if (device.kind == pt::pci::bar_kind::io) {
@@ -520,9 +520,9 @@ public:
             story_.tell("BAR {}: gpa {:#x} to hpa {:#x}, {:#x} bytes, uncacheable", device.index,
                         to.address(), device.address, device.size);
         }
-        return {};
+        return to;
     }
-    pt::result<void> ports_changed(const pt::pci::bar_change& change) {
+    pt::pci::bar_place ports_changed(const pt::pci::bar_change& change) {
         const auto& [device, from, to] = change;
         if (from) {
             (void)bitmap_.close(ports_);
@@ -532,13 +532,12 @@ public:
         }
         // Ports that differ would be forwarded, exit by exit.
         if (to.address() != device.address) {
-            return pt::error{pt::errc::refused, to.address()};
+            return {};
         }
         ports_ = got(pt::range<pt::io_port>::checked(
                          pt::io_port{static_cast<std::uint16_t>(to.address())}, device.size),
                      "ports of the I/O BAR");
-        const auto opened = bitmap_.open(ports_);
-        return opened ? pt::result<>{} : opened.error();
+        return bitmap_.open(ports_) ? to : pt::pci::bar_place{};
     }
     void message_opened(pt::pci::interrupt_source source, pt::pci::interrupt_message message) {
         if (source.kind != pt::pci::interrupt_kind::intx) {
@@ -971,7 +970,7 @@ private:
     bool interrupts_enabled_ = false;
 };
 
-pt::result<void> view_events::bar_changed(const pt::pci::bar_change& change) {
+pt::pci::bar_place view_events::bar_changed(const pt::pci::bar_change& change) {
     return story->bar_changed(change);
 }
 void view_route::open(pt::pci::interrupt_source source, pt::pci::interrupt_message message) {

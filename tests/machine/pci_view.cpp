@@ -166,7 +166,7 @@ struct told {
 struct telling_events {
     told* to;
 
-    pt::result<void> bar_changed(const pci::bar_change& change) {
+    pci::bar_place bar_changed(const pci::bar_change& change) {
         to->events.push_back(text("bar %d: ", change.device.index) + text(change.from) + " to " +
                              text(change.to));
         // It must be where the events have left it.
@@ -180,7 +180,7 @@ struct telling_events {
         if (change.to) {
             to->mapped[change.device.index] = {change.device, change.to.address()};
         }
-        return {};
+        return change.to;
     }
     void power_state_changed(pci::power_state from, pci::power_state state) {
         to->events.push_back(

@@ -86,16 +86,20 @@ struct cannot_refuse : archetype::function_events {
     constexpr void bar_changed(const bar_change&) {}
 };
 static_assert(!function_events<cannot_refuse>);
+struct says_why_and_not_where : archetype::function_events {
+    constexpr result<void> bar_changed(const bar_change&) { return {}; }
+};
+static_assert(!function_events<says_why_and_not_where>);
 struct refuses_with_bool : archetype::function_events {
     constexpr bool bar_changed(const bar_change&) { return false; }
 };
 static_assert(!function_events<refuses_with_bool>);
 struct changes_the_change : archetype::function_events {
-    constexpr result<void> bar_changed(bar_change&) { return {}; }
+    constexpr bar_place bar_changed(bar_change& change) { return change.to; }
 };
 static_assert(!function_events<changes_the_change>);
 struct never_resets {
-    constexpr result<void> bar_changed(const bar_change&) { return {}; }
+    constexpr bar_place bar_changed(const bar_change&) { return {}; }
     constexpr void power_state_changed(power_state, power_state) {}
 };
 static_assert(!function_events<never_resets>);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "pt/core/policy.hpp"
-#include "pt/core/result.hpp"
 #include "pt/pci/bar.hpp"
 #include "pt/pci/power_management.hpp"
 
@@ -40,16 +39,18 @@ struct bar_change {
 /// What a VMM is told when a guest, by its view of a function, changes something that concerns more
 /// than the view. Each call comes from inside the guest's access, and must not access the view.
 ///
-/// - bar_changed: one call for one change of one BAR. With an error the BAR is mapped nowhere from now
-///   on, as far as the view is concerned, and the next change says so; that place is not asked for
-///   again until the guest wants another.
+/// - bar_changed: one call for one change of one BAR; it says where the BAR is from now on, and the
+///   next change begins there. That is `to`, if all went well. It is nowhere where the VMM does not
+///   allow the place: as on hardware, where something else answers there. And it is `from` where
+///   nothing could be changed now. The same place is not asked for again until the guest wants
+///   another one in between, or the VMM lets the view ask (virtual_function_view::retry_bars()).
 /// - power_state_changed: the guest put the function into another state. The device itself is not told.
 /// - reset: the guest demands a reset (function level, or by leaving D3hot). The view is at its
 ///   power-on state, in D0, and the VMM resets the device before the guest goes on.
 template <class E>
 concept function_events = policy<E> &&
     requires(E& events, const bar_change& change, power_state state) {
-    { events.bar_changed(change) } -> std::same_as<result<void>>;
+    { events.bar_changed(change) } -> std::same_as<bar_place>;
     { events.power_state_changed(state, state) } -> std::same_as<void>;
     { events.reset() } -> std::same_as<void>;
 };
@@ -58,7 +59,7 @@ namespace archetype {
 
 /// The least model: nothing is ever mapped.
 struct function_events {
-    constexpr result<void> bar_changed(const bar_change&) { return error{errc::refused}; }
+    constexpr bar_place bar_changed(const bar_change&) { return {}; }
     constexpr void power_state_changed(power_state, power_state) {}
     constexpr void reset() {}
 };

@@ -102,13 +102,16 @@ struct msi_message {
     friend constexpr bool operator==(const msi_message&, const msi_message&) = default;
 };
 
-/// Gives a function's MSI capability one vector with that message, unmasks it, and turns it on. The
+/// Gives a function's MSI capability 2^vectors_log2 vectors with that message, unmasks them, and
+/// turns it on; of several vectors, each puts its number into the low bits of the data [pci]. The
 /// capability is off while the message changes, so that no half-written one is sent. The function
 /// sends it only as a bus master (Command), and must not have MSI-X on at the same time [pci].
 /// errc::misaligned for an address that is not a multiple of 4; errc::out_of_range for one above
-/// 4 GiB where the capability has 32 bits; else the errors of read_msi.
+/// 4 GiB where the capability has 32 bits, and with vectors_log2 for more vectors than it is
+/// capable of; else the errors of read_msi.
 template <config_access Config>
-constexpr result<void> enable_msi(Config config, function_address function, msi_message message) {
+constexpr result<void> enable_msi(Config config, function_address function, msi_message message,
+                                  std::uint8_t vectors_log2 = 0) {
     const auto layout = read_msi(config, function);
     if (!layout) {
         return layout.error();
@@ -119,12 +122,15 @@ constexpr result<void> enable_msi(Config config, function_address function, msi_
     if (!layout->is_64bit && (message.address >> 32) != 0) {
         return error{errc::out_of_range, message.address};
     }
+    if (vectors_log2 > 5 || 1U << vectors_log2 > layout->vectors) {
+        return error{errc::out_of_range, vectors_log2};
+    }
     using control = msi_message_control;
     const capability msi{capability_id::msi, layout->offset};
-    // Whoever had the function before may have left 32 bits of data on, and vector 0 masked.
+    // Whoever had the function before may have left 32 bits of data on, and vectors masked.
     const control off = read<control>(config, function, msi)
                             .write_back()
-                            .with(control::enable(false), control::enabled_vectors(0),
+                            .with(control::enable(false), control::enabled_vectors(vectors_log2),
                                   control::extended_message_data_enable(false));
     write(config, function, msi, off);
     config.write(function, layout->address_offset(), width::dword,
@@ -135,8 +141,9 @@ constexpr result<void> enable_msi(Config config, function_address function, msi_
     }
     config.write(function, layout->data_offset(), width::word, message.data);
     if (layout->maskable) {
+        const std::uint32_t used = ~std::uint32_t{0} >> (32U - (1U << vectors_log2));
         const std::uint32_t masked = config.read(function, layout->mask_offset(), width::dword);
-        config.write(function, layout->mask_offset(), width::dword, masked & ~std::uint32_t{1});
+        config.write(function, layout->mask_offset(), width::dword, masked & ~used);
     }
     write(config, function, msi, off.with(control::enable(true)));
     return {};

@@ -20,7 +20,8 @@ namespace pt::pci {
 ///   of 4 GiB or more has no address bits, and means nothing.)
 /// - A mem64 takes two writes. With decoding on, the first moves nothing; the second does, or
 ///   whatever the guest does next with the function, or settle().
-/// - A move that the VMM refuses is not asked again until the guest wants another.
+/// - A move that the VMM does not make is not asked for again until the guest wants another, or the
+///   VMM says retry().
 /// - A register that holds 0 is not assigned yet, and answers nowhere. So does a register whose end
 ///   is beyond what its kind can reach: x86 has no port above 0xFFFF.
 template <function_events Events>
@@ -148,6 +149,15 @@ public:
         }
     }
 
+    /// Asks again for every place that the VMM has not given so far and that the guest still wants.
+    constexpr void retry() {
+        for (unsigned n = 0; n < register_count; ++n) {
+            if (slots_[n].denied && wanted(n) == slots_[n].asked) {
+                change(n, slots_[n].asked);
+            }
+        }
+    }
+
     /// Decoding as the Command register and the power state allow it from now on. What disappears
     /// is reported before what appears.
     constexpr void decode(bool io, bool memory) {
@@ -191,7 +201,8 @@ private:
         bool is_high = false;    ///< the upper half of the BAR before
         bar device{};
         bar_place place{};
-        bar_place refused{}; ///< where the VMM would not have it
+        bar_place asked{};   ///< what the VMM was asked for last,
+        bool denied = false; ///< and whether the BAR is not there
     };
 
     [[nodiscard]] constexpr unsigned first_of(unsigned n) const {
@@ -233,10 +244,7 @@ private:
     }
     constexpr void settle(unsigned first) {
         const bar_place to = wanted(first);
-        bar_place& refused = slots_[first].refused;
-        if (!to) {
-            refused = {};
-        } else if (to == refused) {
+        if (slots_[first].denied && slots_[first].asked == to) {
             return; // the VMM has said no, and the guest has changed nothing since
         }
         change(first, to);
@@ -244,16 +252,11 @@ private:
 
     constexpr void change(unsigned first, bar_place to) {
         slot& low = slots_[first];
-        if (low.place == to) {
-            return;
+        if (low.place != to) {
+            low.place = events_.bar_changed({low.device, low.place, to});
         }
-        const bar_change what{low.device, low.place, to};
-        low.place = to;
-        low.refused = {};
-        if (!events_.bar_changed(what)) {
-            low.place = {};
-            low.refused = to;
-        }
+        low.asked = to;
+        low.denied = low.place != to;
     }
 
     [[no_unique_address]] Events events_;

@@ -297,6 +297,13 @@ public:
         bars_.settle();
     }
 
+    /// Asks the VMM again for every place of a BAR that it has not given so far and that the guest still
+    /// wants: something has changed, such as what was in the way.
+    constexpr void retry_bars() {
+        scoped_lock<Mutex> lock{guard_};
+        bars_.retry();
+    }
+
     /// Where the guest has the BAR that begins in register `index`, or the expansion ROM (6).
     [[nodiscard]] constexpr bar_place place(std::uint8_t index) {
         scoped_lock<Mutex> lock{guard_};

@@ -75,9 +75,9 @@ struct vmm {
 };
 struct events_of {
     vmm* here;
-    pt::result<void> bar_changed(const pci::bar_change& change) {
+    pci::bar_place bar_changed(const pci::bar_change& change) {
         here->mapped_at = change.to.address();
-        return {};
+        return change.to;
     }
     void power_state_changed(pci::power_state, pci::power_state) {}
     void reset() {}

@@ -71,10 +71,10 @@ struct vmm {
 
 struct events_of {
     vmm* here;
-    constexpr pt::result<void> bar_changed(const pci::bar_change& change) {
+    constexpr pci::bar_place bar_changed(const pci::bar_change& change) {
         here->mapped_at = change.to.address();
         ++here->moves;
-        return {};
+        return change.to;
     }
     constexpr void power_state_changed(pci::power_state, pci::power_state) {}
     constexpr void reset() {}

@@ -109,7 +109,8 @@ private:
 /// The policies' memory; handles point to it.
 struct vmm {
     diary told{};
-    bool refuses = false;        ///< bar_changed returns an error
+    bool refuses = false;        ///< a BAR that shall be anywhere is nowhere
+    bool is_stuck = false;       ///< a BAR stays where it was
     std::uint64_t held_back = 0; ///< bit n: the device itself holds back a request of vector n
     std::uint64_t answer = 0;    ///< what the memory behind the BARs reads
     bar last_bar{};              ///< of the last bar_changed
@@ -120,14 +121,11 @@ struct vmm {
 
 struct events {
     vmm* at;
-    constexpr pt::result<void> bar_changed(const pt::pci::bar_change& change) {
+    constexpr pt::pci::bar_place bar_changed(const pt::pci::bar_change& change) {
         at->told.add(bar_moves(change.device.index, change.from ? change.from.address() : nowhere,
                                change.to ? change.to.address() : nowhere));
         at->last_bar = change.device;
-        if (at->refuses) {
-            return error{errc::refused};
-        }
-        return {};
+        return at->is_stuck ? change.from : at->refuses ? pt::pci::bar_place{} : change.to;
     }
     constexpr void power_state_changed(pt::pci::power_state from, pt::pci::power_state to) {
         at->told.add(power_goes(static_cast<unsigned>(from), static_cast<unsigned>(to)));

@@ -424,6 +424,77 @@ TEST_CASE("a place that was refused is asked for again only when the guest wants
     REQUIRE(holds());
 }
 
+TEST_CASE("a BAR that the VMM cannot move stays where it was, and the next change says so",
+          "[pci]") {
+    constexpr auto holds = [] {
+        registers r{{bar_of_kind(0, bar_kind::mem32, 0x1000)}};
+        r.write(0, 0xC000'0000);
+        r.host.is_stuck = true;
+        r.write(0, 0xD000'0000);
+        bool good =
+            r.was({bar_moves(0, nowhere, 0xC000'0000), bar_moves(0, 0xC000'0000, 0xD000'0000)}) &&
+            r.bars.place(0).address() == 0xC000'0000 && r.bars.read(0) == 0xD000'0000;
+        r.write(0, 0xD000'0000);
+        good &= r.was({}); // asked for already
+        r.write(0, 0xC000'0000);
+        good &= r.was({}); // there it is
+        r.bars.retry();
+        good &= r.was({}); // and the other place is not wanted any more
+        r.bars.decode(false, false);
+        good &= r.was({bar_moves(0, 0xC000'0000, nowhere)});
+        r.host.is_stuck = false;
+        r.bars.retry();
+        return good && r.was({bar_moves(0, 0xC000'0000, nowhere)}) && !r.bars.place(0);
+    };
+    STATIC_REQUIRE(holds());
+    REQUIRE(holds());
+}
+
+TEST_CASE("retry asks again for what was not given and is still wanted, and for nothing else",
+          "[pci]") {
+    constexpr auto holds = [] {
+        registers r{{bar_of_kind(0, bar_kind::mem32, 0x1000),
+                     bar_of_kind(1, bar_kind::mem32, 0x1000),
+                     bar_of_kind(2, bar_kind::mem64, 0x1000)}};
+        r.write(1, 0xB000'0000);
+        r.host.refuses = true;
+        r.write(0, 0xC000'0000);
+        r.write(2, 0xD000'0000);
+        r.write(3, 0x1);
+        r.host.told.count = 0;
+        r.bars.retry(); // it is still in the way
+        bool good =
+            r.was({bar_moves(0, nowhere, 0xC000'0000), bar_moves(2, nowhere, 0x1'D000'0000)});
+        r.host.refuses = false;
+        r.write(3, 0x2); // half of a move
+        r.bars.retry();
+        good &= r.was({bar_moves(0, nowhere, 0xC000'0000)}) && r.bars.half_written();
+        r.bars.settle();
+        good &= r.was({bar_moves(2, nowhere, 0x2'D000'0000)});
+        r.bars.retry();
+        return good && r.was({});
+    };
+    STATIC_REQUIRE(holds());
+    REQUIRE(holds());
+}
+
+TEST_CASE("retry does not move a BAR that is being sized", "[pci][rule 6]") {
+    constexpr auto holds = [] {
+        registers r{{bar_of_kind(0, bar_kind::mem32, 0x1000)}};
+        r.host.refuses = true;
+        r.write(0, 0xC000'0000);
+        r.host.refuses = false;
+        r.write(0, 0xFFFF'FFFF);
+        bool good = r.was({bar_moves(0, nowhere, 0xC000'0000)});
+        r.bars.retry();
+        good &= r.was({}) && !r.bars.place(0);
+        r.write(0, 0xC000'0000);
+        return good && r.was({bar_moves(0, nowhere, 0xC000'0000)});
+    };
+    STATIC_REQUIRE(holds());
+    REQUIRE(holds());
+}
+
 TEST_CASE("reset unmaps, and the registers hold 0", "[pci]") {
     registers r{{bar_of_kind(0, bar_kind::mem64, 0x4000, true), bar_of_kind(2, bar_kind::io, 32)}};
     r.write(0, 0xD000'0000);

@@ -533,6 +533,26 @@ TEST_CASE("what the VMM refuses to map is nowhere, and the next change says so",
     REQUIRE(w.view.place(3).address() == 0xC000'0000);
 }
 
+TEST_CASE("retry_bars asks for what the VMM could not do before, also of a view that was closed",
+          "[pci]") {
+    world w;
+    REQUIRE(w.opened());
+    w.w32(0x1C, 0xC000'0000);
+    w.host.refuses = true;
+    w.w16(0x04, 0x0402);
+    w.host.refuses = false;
+    w.host.told.count = 0;
+    w.view.retry_bars();
+    REQUIRE(w.host.told.was({bar_moves(3, nowhere, 0xC000'0000)}));
+    REQUIRE(w.view.place(3).address() == 0xC000'0000);
+    w.host.is_stuck = true; // the VMM cannot take it away
+    w.view.close();
+    REQUIRE(w.host.told.was({bar_moves(3, 0xC000'0000, nowhere)}));
+    w.host.is_stuck = false;
+    w.view.retry_bars();
+    REQUIRE(w.host.told.was({bar_moves(3, 0xC000'0000, nowhere)}));
+}
+
 TEST_CASE("a script of sizing and moving holds at compile time too", "[pci][rule 6]") {
     constexpr auto holds = [] {
         world w;
