@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
 """The documentation: every relative link leads somewhere, every policy has its page in the index, every picture is what
-its script draws, and the C++ of a page that says `<!-- compiled in FILE -->` stands in that file."""
+its script draws, the C++ of a page that says `<!-- compiled in FILE -->` stands in that file, and what lies between
+`<!-- printed by SCRIPT -->` and `<!-- end -->` is what the script prints."""
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import tree
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 COMPILED = re.compile(r"^<!-- compiled in ([\w/., ]+) -->$", re.M)
 BLOCK = re.compile(r"^```cpp\n(.*?)^```", re.M | re.S)
+PRINTED = re.compile(r"^<!-- printed by ([\w/.]+) -->\n(.*?)^<!-- end -->$", re.M | re.S)
 GAP = re.compile(r"^\s*// \.\.\.\s*$", re.M)
 COMMENT = re.compile(r"//[^\n]*")
 CONCEPT = re.compile(r"^concept (\w+) = (?:\w+::)*policy<", re.M)
@@ -42,6 +44,12 @@ def main():
             links += 1
             if not (page.parent / target).exists():
                 errors.append(f"{page.relative_to(tree.ROOT)}: {target} is not there")
+
+        for script, shown in PRINTED.findall(page.read_text(encoding="utf-8")):
+            done = subprocess.run([sys.executable, tree.ROOT / script], capture_output=True, text=True)
+            if done.returncode or done.stdout != shown:
+                errors.append(f"{page.relative_to(tree.ROOT)}: not what {script} prints: run it with --write"
+                              + (f" ({done.stderr.strip()})" if done.returncode else ""))
 
     index = (tree.ROOT / "docs/README.md").read_text(encoding="utf-8")
     policies = {name for header in tree.headers() for name in CONCEPT.findall(header.read_text(encoding="utf-8"))}
