@@ -25,6 +25,8 @@
 #include "pt/vmx/interruptibility.hpp"
 #include "pt/vmx/interruption.hpp"
 #include "pt/vmx/io_exit.hpp"
+#include "pt/vtd/registers.hpp"
+#include "pt/vtd/translation.hpp"
 
 #include <cstdint>
 
@@ -160,6 +162,32 @@ bool is_isolated(pt::assign::guest<V>& guest, const Processors& ept, const Devic
     found += pt::assign::audit_dma(second_stage.format, second_stage.reader, second_stage.root,
                                    second_stage.seen, *owned, tell);
     found += pt::assign::audit_ports(bitmap_a, bitmap_b, *owned, tell);
+    return found.clean();
+}
+
+/// Whether the remapping unit puts the guest's functions, and nobody else's, through the guest's
+/// tables, and lets them raise the guest's interrupts and no others. `through` is what it said of them
+/// when they were assigned.
+template <pt::assign::vmm V, class Unit, class Reader, class Seen, class Print>
+bool is_confined(pt::assign::guest<V>& guest, Unit& unit, const pt::vtd::translation& through,
+                 Reader reader, Seen seen, Print print) {
+    using irta = pt::vtd::interrupt_remapping_table_address;
+    const auto tell = [&](const pt::assign::finding& found) {
+        print(pt::assign::explain(found).c_str());
+    };
+    pt::assign::ownership_lists<64, 16, 8, 64> lists;
+    auto owned = guest.owned(lists.room(), 1);
+    if (!owned) {
+        return false;
+    }
+    const pt::assign::owned_domain domains[]{{.through = through}};
+    owned->domains = domains;
+    const auto root = unit.registers().template read<pt::vtd::root_table_address>();
+    const auto entries = unit.registers().template read<irta>();
+    auto found = pt::assign::audit_functions({.address = root}, reader, seen, *owned, tell);
+    found += pt::assign::audit_vectors(
+        pt::assign::interrupt_entries::of(entries, reader.entries(entries[irta::table])), *owned,
+        tell);
     found += pt::assign::audit_confinement(*owned, tell);
     return found.clean();
 }

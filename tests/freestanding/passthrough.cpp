@@ -257,23 +257,35 @@ pt::result<entry> next_entry(my_processor& of, const own_vmm::vmx_exit& exit) {
                  decision->nmi_window};
 }
 
+/// What the unit of the NIC puts it through. The kernel keeps it when it has assigned the NIC.
+pt::result<pt::vtd::translation> way_of(my_nic& nic, remapping& vtd) {
+    const pt::vtd::requester& who = nic.device.requester();
+    return vtd.with_unit_of(
+        who, [&](remapping_unit& unit) { return unit.functions().translation_of(who.function()); });
+}
+
 /// Between two entries. All tables lie in `frames_at`; `words` are zero, and as many as
 /// frame_bitmap::words_for() says.
-bool check(my_guest& of, my_nic& nic, const guest_resources& has, pt::range<pt::hpa> frames_at,
-           std::uint64_t* words, void (*print)(const char*)) {
+bool check(my_guest& of, my_nic& nic, const guest_resources& has,
+           const pt::vtd::translation& through, pt::range<pt::hpa> frames_at, std::uint64_t* words,
+           void (*print)(const char*)) {
     const pt::paging::direct_map_reader reader{frames_at, pt::offset_map{0xFFFF'8000'0000'0000}};
     const pt::paging::frame_bitmap seen{frames_at, words,
                                         pt::paging::frame_bitmap::words_for(frames_at)};
-    const pt::vtd::requester& who = nic.device.requester();
     const auto ept_root = has.ept.root();
-    const auto walked = has.vtd.with_unit_of(
-        who, [&](remapping_unit& unit) { return unit.functions().translation_of(who.function()); });
-    return ept_root && walked &&
-           own_vmm::is_isolated(of.guest,
-                                own_vmm::audited_tables{has.ept.format(), reader, *ept_root, seen},
-                                own_vmm::audited_tables{has.domain.tables().format(), reader,
-                                                        walked->second_stage_root(), seen},
-                                of.bitmap_a, of.bitmap_b, print);
+    if (!ept_root ||
+        !own_vmm::is_isolated(of.guest,
+                              own_vmm::audited_tables{has.ept.format(), reader, *ept_root, seen},
+                              own_vmm::audited_tables{has.domain.tables().format(), reader,
+                                                      through.second_stage_root(), seen},
+                              of.bitmap_a, of.bitmap_b, print)) {
+        return false;
+    }
+    const pt::result<bool> confined =
+        has.vtd.with_unit_of(nic.device.requester(), [&](remapping_unit& unit) -> pt::result<bool> {
+            return own_vmm::is_confined(of.guest, unit, through, reader, seen, print);
+        });
+    return confined && *confined;
 }
 
 /// Nothing of the guest is left in any table; the domain is the kernel's to give back.

@@ -103,7 +103,9 @@ public:
     /// success anybody may have it, and its Command is what it was; but if it could not be reset
     /// (reset_need::where_possible) it is no bus master. Nothing to do is a success.
     ///
-    /// An error is that of the hardware, or of the reset: what comes after it is not done. Again.
+    /// An error is that of the hardware, or of the reset: what comes after it is not done. Again. A
+    /// function that a reset does not bring back is blocked and no more the guest's, which can
+    /// retire(); but the guest outlives it still.
     constexpr result<void> remove() {
         is_complete_ = false;
         if (!is_assigned()) {
@@ -120,6 +122,11 @@ public:
         if (is_joined_) {
             if (const result<void> gone = leave_guest(); !gone) {
                 return gone;
+            }
+        }
+        if (was_shown_) {
+            if (const result<void> reset = clean(); !reset) {
+                return reset;
             }
         }
         if (const result<void> closed =
@@ -196,32 +203,38 @@ private:
             return routed;
         }
         is_routed_ = true;
+        // A function that went away meanwhile may have hidden its MSI-X, whose pages are open then.
+        if (pci::read<pci::command>(config, host).raw == 0xFFFF) {
+            return error{errc::absent, host.source_id()};
+        }
         return function::guest_side().dma.attach(function::attachment());
     }
 
-    /// The guest has nothing of it any more, and the function nothing of the guest.
+    /// The guest has nothing of it any more.
     constexpr result<void> leave_guest() {
         view().close();
         view().retry_bars(); // if it is not the first time
         if (const result<void> nowhere = function::is_nowhere(); !nowhere) {
             return nowhere;
         }
-        if (const result<void> forgotten = function::space().settle(); !forgotten) {
+        if (const result<void> forgotten = function::space().flush_owed(); !forgotten) {
             return forgotten;
-        }
-        if (was_shown_) {
-            const result<void> reset = function::parts().reset.reset(function::host());
-            if (!reset && !function::is_tolerable(reset.error())) {
-                return reset;
-            }
-            was_shown_ = false;
-            if (!reset) {
-                // Whatever it was told to do, it does not do it to the host.
-                command_ = command_.with(pci::command::bus_master(false));
-            }
         }
         is_joined_ = false;
         guest_.remove(*this);
+        return {};
+    }
+    /// Nothing of the guest is left in it.
+    constexpr result<void> clean() {
+        const result<void> reset = function::parts().reset.reset(function::host());
+        if (!reset && !function::is_tolerable(reset.error())) {
+            return reset;
+        }
+        was_shown_ = false;
+        if (!reset) {
+            // Whatever it was told to do, it does not do it to the host.
+            command_ = command_.with(pci::command::bus_master(false));
+        }
         return {};
     }
 

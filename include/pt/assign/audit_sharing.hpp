@@ -3,6 +3,7 @@
 
 #include "pt/assign/counted_report.hpp"
 #include "pt/assign/finding.hpp"
+#include "pt/assign/list_of.hpp"
 #include "pt/assign/ownership.hpp"
 #include "pt/core/result.hpp"
 
@@ -51,74 +52,65 @@ public:
         : guests_{guests}, room_{room}, told_{report} {}
 
     constexpr audit_summary run() {
-        for (const ownership& guest : guests_) {
-            for (const owned_pages& pages : guest.pages) {
-                const bool in_host =
-                    pages.use != page_use::local_apic && pages.use != page_use::emulated;
-                claim(in_host, pages.host.raw, pages.at.size(), guest);
-            }
-        }
-        compare(owned_resource::pages);
-        for (const ownership& guest : guests_) {
-            for (const owned_ports& ports : guest.ports) {
-                claim(true, ports.host.raw, ports.at.size(), guest);
-            }
-        }
-        compare(owned_resource::ports);
-        for (const ownership& guest : guests_) {
-            for (const owned_function& function : guest.functions) {
-                claim(true,
-                      std::uint64_t{function.address.segment} << 16 | (function.place() & 0xFFFF),
-                      1, guest);
-            }
-        }
-        compare(owned_resource::functions);
-        for (const ownership& guest : guests_) {
-            for (const owned_domain& domain : guest.domains) {
-                claim(true, std::uint64_t{domain.unit} << 16 | domain.through.domain_id(), 1,
-                      guest);
-            }
-        }
-        compare(owned_resource::domain_ids);
-        for (const ownership& guest : guests_) {
-            for (const owned_domain& domain : guest.domains) {
-                claim(domain.through.has_second_stage(), domain.through.second_stage_root().raw, 1,
-                      guest);
-            }
-        }
-        compare(owned_resource::table_roots);
-        for (const ownership& guest : guests_) {
-            for (const owned_vector& vector : guest.vectors) {
-                claim(true, vector.place(), 1, guest);
-            }
-        }
-        compare(owned_resource::interrupt_entry);
-        for (const ownership& guest : guests_) {
-            for (const owned_vector& vector : guest.vectors) {
-                claim(vector.descriptor == hpa{0},
-                      std::uint64_t{vector.to.destination_id} << 8 | vector.to.vector, 1, guest);
-            }
-        }
-        compare(owned_resource::host_vector);
-        for (const ownership& guest : guests_) {
-            for (const owned_vector& vector : guest.vectors) {
-                claim(vector.descriptor != hpa{0}, vector.descriptor.raw, 64, guest);
-            }
-        }
-        compare(owned_resource::descriptors);
+        compare(owned_resource::pages, &ownership::pages, [](const owned_pages& pages) -> row {
+            const bool in_host =
+                pages.use != page_use::local_apic && pages.use != page_use::emulated;
+            return {pages.host.raw, in_host ? pages.at.size() : 0};
+        });
+        compare(owned_resource::ports, &ownership::ports, [](const owned_ports& ports) -> row {
+            return {ports.host.raw, ports.at.size()};
+        });
+        compare(owned_resource::functions, &ownership::functions,
+                [](const owned_function& function) -> row {
+                    return {std::uint64_t{function.address.segment} << 16 |
+                            (function.place() & 0xFFFF)};
+                });
+        compare(owned_resource::domain_ids, &ownership::domains,
+                [](const owned_domain& domain) -> row {
+                    return {std::uint64_t{domain.unit} << 16 | domain.through.domain_id()};
+                });
+        compare(owned_resource::table_roots, &ownership::domains,
+                [](const owned_domain& domain) -> row {
+                    return {domain.through.second_stage_root().raw,
+                            domain.through.has_second_stage() ? 1U : 0U};
+                });
+        compare(owned_resource::interrupt_entry, &ownership::vectors,
+                [](const owned_vector& vector) -> row { return {vector.place()}; });
+        compare(owned_resource::host_vector, &ownership::vectors,
+                [](const owned_vector& vector) -> row {
+                    return {std::uint64_t{vector.to.destination_id} << 8 | vector.to.vector,
+                            vector.descriptor == hpa{0} ? 1U : 0U};
+                });
+        compare(owned_resource::descriptors, &ownership::vectors,
+                [](const owned_vector& vector) -> row {
+                    return {vector.descriptor.raw, vector.descriptor != hpa{0} ? 64U : 0U};
+                });
         return {.findings = told_.count, .leaves = claims_};
     }
 
 private:
-    constexpr void claim(bool exists, std::uint64_t first, std::uint64_t size,
-                         const ownership& guest) {
-        if (exists && size != 0) {
-            room_[used_++] = {first, first + (size - 1), guest.guest};
+    /// What an element of a list stands for; of size 0: nothing.
+    struct row {
+        std::uint64_t first;
+        std::uint64_t size = 1;
+    };
+
+    /// Tells what two guests have of the same: row_of(element) of that list, guest by guest.
+    template <class T, class RowOf>
+    constexpr void compare(owned_resource what, list_of<T> ownership::*list, RowOf row_of) {
+        for (const ownership& guest : guests_) {
+            for (const T& each : guest.*list) {
+                if (const row numbers = row_of(each); numbers.size != 0) {
+                    room_[used_++] = {numbers.first, numbers.first + (numbers.size - 1),
+                                      guest.guest};
+                }
+            }
         }
+        tell_overlaps(what);
     }
 
     /// Tells what two guests have claimed, and forgets all claims.
-    constexpr void compare(owned_resource what) {
+    constexpr void tell_overlaps(owned_resource what) {
         sort();
         // Of what was met so far, only the claim that reaches farthest matters: where two guests
         // overlap, it covers the place as well, and is not of both.
@@ -173,9 +165,9 @@ private:
     std::uint64_t claims_ = 0;
 };
 
-/// Finds what two owners have in common (`guest` of a finding is the lower number): host pages and ports, functions, domain ids and roots of
-/// tables, entries of remapping tables, host vectors at one destination, posted-interrupt
-/// descriptors. The VMM can be one of the owners. What the lists say is what the tables are audited
+/// Finds what two owners have in common (`guest` of a finding is the lower number): host pages and
+/// ports, functions, domain ids and roots of tables, entries of remapping tables, host vectors at one
+/// destination, posted-interrupt descriptors. The VMM can be one of the owners. What the lists say is what the tables are audited
 /// against; so both together prove that guests share nothing. That they share no frame of their
 /// tables, the audits of the tables find when all get the same `seen` (malformed_tables, used_twice).
 ///

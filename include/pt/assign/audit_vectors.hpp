@@ -9,6 +9,7 @@
 #include "pt/paging/entry_access.hpp"
 #include "pt/pci/function_address.hpp"
 #include "pt/vtd/interrupt_entry.hpp"
+#include "pt/vtd/registers.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -23,6 +24,17 @@ struct interrupt_entries {
     std::uint32_t count = 0;                     ///< of entries: 2^(IRTA.S + 1), at most 65536
     vtd::apic_mode mode = vtd::apic_mode::xapic; ///< IRTA.EIME
     std::uint16_t unit = 0;                      ///< its number in owned_function and owned_vector
+
+    /// The table that IRTA names, all of which lies at `words` for the caller.
+    [[nodiscard]] static constexpr interrupt_entries of(vtd::interrupt_remapping_table_address irta,
+                                                        const std::uint64_t* words,
+                                                        std::uint16_t unit = 0) {
+        using address = vtd::interrupt_remapping_table_address;
+        return {words, std::uint32_t{2} << irta[address::size],
+                irta[address::extended_interrupt_mode_enable] ? vtd::apic_mode::x2apic
+                                                              : vtd::apic_mode::xapic,
+                unit};
+    }
 };
 
 /// One audit of one unit's entries under way; the function below is the way to it.

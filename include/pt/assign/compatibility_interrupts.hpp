@@ -5,7 +5,7 @@
 #include "pt/assign/vector_source.hpp"
 #include "pt/core/contract.hpp"
 #include "pt/core/result.hpp"
-#include "pt/pci/interrupt_route.hpp"
+#include "pt/pci/interrupt_message.hpp"
 #include "pt/vtd/interrupt_message.hpp"
 #include "pt/vtd/requester.hpp"
 
@@ -85,8 +85,7 @@ private:
     static constexpr std::uint8_t first_legal_vector = 16;
 
     static constexpr pci::interrupt_message message(const block_type& block, std::uint8_t vector) {
-        const auto sent = vtd::interrupt_message::compatibility(vector, block.destination);
-        return {sent.address, sent.data};
+        return vtd::interrupt_message::compatibility(vector, block.destination);
     }
 
     [[no_unique_address]] Vectors vectors_;

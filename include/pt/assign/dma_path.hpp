@@ -19,6 +19,7 @@ namespace pt::assign {
 /// - unmap(memory): what is mapped there is not any more. After a success no device of the guest
 ///   reaches it. When is_owed(error.code) it is not mapped either, but may be reached until settle()
 ///   succeeds; with any other error it is mapped as before.
+///   What one map() has mapped can be unmapped as a whole: with such an error, or none.
 /// - attach(function): the function reaches what is mapped, from now on. With an error it reaches
 ///   nothing, or what it did before. Once more is a success. errc::refused with the source id where
 ///   another attachment has it: requests of both look alike, so that they cannot be of two guests.

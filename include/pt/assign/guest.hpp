@@ -4,12 +4,14 @@
 #include "pt/assign/claims.hpp"
 #include "pt/assign/guest_function.hpp"
 #include "pt/assign/guest_space.hpp"
+#include "pt/assign/list_of.hpp"
 #include "pt/assign/memory_reach.hpp"
 #include "pt/assign/ownership.hpp"
 #include "pt/assign/ownership_room.hpp"
 #include "pt/assign/remapped_interrupts.hpp"
 #include "pt/assign/vmm.hpp"
 #include "pt/core/address.hpp"
+#include "pt/core/atomic.hpp"
 #include "pt/core/contract.hpp"
 #include "pt/core/mutex.hpp"
 #include "pt/core/range.hpp"
@@ -289,11 +291,20 @@ public:
 
     /// The host took the interrupt `host_vector`. If a function of this guest raised it, the guest
     /// gets what it asked for instead, now or when it unmasks it. errc::absent with the vector: it
-    /// is none of this guest's.
+    /// is none of this guest's. It may take locks: not from a handler that has interrupted another
+    /// call on the same CPU.
     constexpr result<void> deliver(std::uint8_t host_vector) {
+        return deliver(host_vector, [](const lapic::message&) { return false; });
+    }
+    /// The same on a CPU that runs one of the guest's processors: `accept(message)` takes those that are
+    /// for its local APIC alone (lapic::local_apic::accept), and says whether it has.
+    template <class Accept>
+    constexpr result<void> deliver(std::uint8_t host_vector, Accept accept) {
         const result<lapic::message> to = space::parts().routes.find(host_vector);
         if (to) [[likely]] {
-            space::parts().bus.deliver(*to);
+            if (!accept(*to)) {
+                space::parts().bus.deliver(*to);
+            }
             return {};
         }
         return remember(host_vector);
@@ -330,6 +341,9 @@ private:
                 }
                 functions_[n] = &function;
                 ++count_;
+                if (n >= end_) {
+                    atomic::store(&end_, n + 1U);
+                }
                 return n;
             }
         }
@@ -359,15 +373,19 @@ private:
 
     // ------------------------------------------------------------------------------- settle
 
+    /// In each of them one BAR at least that waits for another's place has it.
+    static constexpr std::size_t most_passes = most_functions;
+
     [[nodiscard]] constexpr guest_function<V>* function_at(std::size_t n) {
         const scoped_lock held{space::parts().mutex};
         return functions_[n];
     }
     [[gnu::noinline]] constexpr result<void> settle_now() {
-        for (;;) {
+        result<void> done{};
+        for (std::size_t pass = 0; pass != most_passes; ++pass) {
             const std::uint32_t before = space::changes();
-            const result<void> done = space::settle();
-            for (std::size_t n = 0; n < most_functions; ++n) {
+            done = space::settle();
+            for (std::size_t n = 0; n < atomic::load(&end_); ++n) {
                 if (guest_function<V>* const function = function_at(n)) {
                     function->retry();
                 }
@@ -377,6 +395,9 @@ private:
                 return done;
             }
         }
+        // Another processor of the guest may change things forever. The next entry goes on.
+        space::wait_for_settle();
+        return done;
     }
 
     // -------------------------------------------------------------------------------- ports
@@ -510,13 +531,27 @@ private:
     // --------------------------------------------------------------------------- interrupts
 
     [[gnu::noinline]] constexpr result<void> remember(std::uint8_t host_vector) {
-        for (std::size_t n = 0; n < most_functions; ++n) {
-            guest_function<V>* const function = function_at(n);
-            if (function != nullptr && function->request(host_vector)) {
-                return {};
+        const sender from = sender_of(host_vector);
+        if (from.function == nullptr) {
+            return error{errc::absent, host_vector};
+        }
+        from.function->request(from.vector);
+        return {};
+    }
+    struct sender {
+        guest_function<V>* function = nullptr;
+        std::uint16_t vector = 0; ///< of the function's own
+    };
+    [[nodiscard]] constexpr sender sender_of(std::uint8_t host_vector) {
+        // Under the lock, because a function that is not in the list any more loses its vectors.
+        const scoped_lock held{space::parts().mutex};
+        for (guest_function<V>* const each : functions_) {
+            if (each != nullptr && each->interrupts().vectors().contains(host_vector)) {
+                return {each, static_cast<std::uint16_t>(host_vector -
+                                                         each->interrupts().vectors().first)};
             }
         }
-        return error{errc::absent, host_vector};
+        return {};
     }
 
     // -------------------------------------------------------------------------------- owned
@@ -574,12 +609,17 @@ private:
                 if (!device) {
                     break;
                 }
+                // No page of the host belongs to a ROM, whose host address means nothing, nor to a
+                // BAR that is smaller than a page.
+                const bool has_pages =
+                    device->kind != pci::bar_kind::rom && device->size >= 4 * KiB;
+                const page_use trapped =
+                    has_pages ? page_use::trapped_registers : page_use::emulated;
                 for (const pci::bar_piece& piece : function.pieces(*device)) {
                     const bool is_mapped = piece.how == pci::reach::mapped;
                     add({each.place.first() + piece.part.offset, piece.part.size},
                         each.host + piece.part.offset, {true, true, false},
-                        memory_reach::processors_only,
-                        is_mapped ? page_use::registers : page_use::trapped_registers);
+                        memory_reach::processors_only, is_mapped ? page_use::registers : trapped);
                 }
                 break;
             }
@@ -652,6 +692,7 @@ private:
     config_type config_{pci::config_router{routes_}};
     guest_function<V>* functions_[most_functions]{};
     std::size_t count_ = 0;
+    std::uint32_t end_ = 0; ///< there never was a function from here on
 };
 
 } // namespace pt::assign

@@ -6,6 +6,8 @@
 #include "pt/assign/vector_source.hpp"
 #include "pt/assign/vmm.hpp"
 #include "pt/core/address.hpp"
+#include "pt/core/atomic.hpp"
+#include "pt/core/mutex.hpp"
 #include "pt/core/result.hpp"
 #include "pt/lapic/host_vector_routes.hpp"
 #include "pt/lapic/message.hpp"
@@ -132,24 +134,18 @@ public:
         return pci::bar_pieces::of(device, view_.msi_x());
     }
 
-    /// The function requests an interrupt for which there is no route, because the guest masks it:
-    /// the view remembers it. Whether the vector is one of its own.
-    constexpr bool request(std::uint8_t host_vector) {
-        const host_vector_block mine = block_.vectors();
-        if (!mine.contains(host_vector)) {
-            return false;
-        }
-        const auto vector = static_cast<std::uint16_t>(host_vector - mine.first);
+    /// The function requests an interrupt by its vector of that number, for which there is no
+    /// route, because the guest masks it: the view remembers it.
+    constexpr void request(std::uint16_t vector) {
         // At most one of the two is on. If none is, it came late, and is for nobody.
         if (!view_.request({pci::interrupt_kind::msi_x, vector})) {
             static_cast<void>(view_.request({pci::interrupt_kind::msi, vector}));
         }
-        return true;
     }
 
     /// What could not be done before may be possible now. Not from inside an access of the guest.
     constexpr void retry() {
-        if (is_dead_) {
+        if (is_dead()) {
             view_.close();
             block();
         }
@@ -167,7 +163,6 @@ public:
         number_ = number;
         bars_ = sized;
         need_ = need;
-        is_dead_ = is_blocked_ = false;
         for (placement& each : placements_) {
             each = {};
         }
@@ -182,19 +177,23 @@ public:
             }
         }
     }
-    /// It is not any more; all its BARs are nowhere.
+    /// It is not any more; all its BARs are nowhere. A retry() that has begun before blocks it no
+    /// more, since its attachment may be released by then.
     constexpr void leave() {
         for (const result<pci::bar>& each : bars_) {
             if (each && each->kind == pci::bar_kind::io) {
                 space_.remove_ports(ports_[each->index]);
             }
         }
+        const scoped_lock held{space_.parts().mutex};
         bars_ = {};
+        atomic::store(&dead_, std::uint32_t{0});
+        is_blocked_ = is_block_reported_ = false;
     }
 
-    /// Why the kind of interrupt that the guest uses could not be turned on, or its reset failed.
+    /// Why the kind of interrupt that the guest uses could not be turned on.
     [[nodiscard]] constexpr result<void> last_failure() const {
-        return last_failure_.why.code != errc::none ? last_failure_.why : result<void>{};
+        return last_failure_.code != errc::none ? last_failure_ : result<void>{};
     }
 
     /// Whether a reset that ended with it is as good as done.
@@ -232,13 +231,13 @@ private:
 
     constexpr pci::bar_place bar_changed(const pci::bar_change& wanted) {
         pci::bar_change change = wanted;
-        if (is_dead_) {
+        if (is_dead()) {
             change.to = {};
         }
         bar_outcome done = change.device.kind == pci::bar_kind::io
                                ? space_.move(ports_[change.device.index], change)
                                : space_.move(number_, change, pieces(change.device));
-        if (is_dead_ && done.why.code == errc::none) {
+        if (is_dead() && done.why.code == errc::none) {
             done.why = {errc::hardware_fault, host().source_id()};
         }
         placement& known = placements_[change.device.index];
@@ -266,7 +265,7 @@ private:
             break;
         }
         used_ = kind;
-        if (is_dead_ || vectors == 0) {
+        if (is_dead() || vectors == 0) {
             return;
         }
         switch (kind) {
@@ -343,37 +342,38 @@ private:
     /// The view is at its power-on state. What the guest does next with the function waits for
     /// this.
     constexpr void reset_by_guest() {
+        space_.wait_for_settle(); // it takes long: no second one before the next entry
         const result<void> done = parts_.reset.reset(host());
         if (done || is_tolerable(done.error())) {
             return;
         }
-        is_dead_ = true;
+        atomic::store(&dead_, std::uint32_t{1});
         report(rejection::subject::reset, 0, 0, done.error());
         block();
         space_.wait_for_settle(); // where the view is closed
     }
+    [[nodiscard]] constexpr bool is_dead() const { return atomic::load(&dead_) != 0; }
+    /// Any processor, at any time.
     constexpr void block() {
-        if (is_blocked_) {
+        const scoped_lock held{space_.parts().mutex};
+        if (!is_dead() || is_blocked_) {
             return;
         }
         const result<void> blocked = space_.parts().dma.block(attachment_);
         is_blocked_ = blocked.has_value();
         if (!is_blocked_) {
             space_.wait_for_settle();
-            report_failure(rejection::subject::block, blocked.error());
+            if (!is_block_reported_) {
+                is_block_reported_ = true;
+                report(rejection::subject::block, 0, 0, blocked.error());
+            }
         }
     }
 
     constexpr void report_interrupts(const result<void>& done) {
-        if (!done) {
-            report_failure(rejection::subject::interrupts, done.error());
-        }
-    }
-    constexpr void report_failure(rejection::subject what, error why) {
-        const rejection failure{host(), what, 0, 0, why};
-        if (last_failure_ != failure) {
-            last_failure_ = failure;
-            space_.parts().reports.rejected(failure);
+        if (!done && last_failure_ != done.error()) {
+            last_failure_ = done.error();
+            report(rejection::subject::interrupts, 0, 0, last_failure_);
         }
     }
     constexpr void report(rejection::subject what, std::uint16_t number, std::uint64_t where,
@@ -391,11 +391,12 @@ private:
     placement placements_[view_bars]{};
     std::uint16_t number_ = 0;
     reset_need need_ = reset_need::required;
-    bool is_dead_ = false;    ///< a reset failed: nobody knows what the function does
-    bool is_blocked_ = false; ///< since then
+    std::uint32_t dead_ = 0;  ///< not 0: a reset failed, and nobody knows what the function does
+    bool is_blocked_ = false; ///< since then; by the space's mutex
+    bool is_block_reported_ = false; ///< that it could not be; likewise
     pci::interrupt_kind used_ = pci::interrupt_kind::intx;
     rejected_message last_message_{};
-    rejection last_failure_{};
+    error last_failure_{};
     view_type view_;
 };
 

@@ -15,9 +15,11 @@ namespace pt::assign {
 /// - invalidate(stale): as paging::invalidator: no processor uses a translation of before any more
 ///   (INVEPT on each that has run the guest, or what AMD's do with an address space id).
 /// - pause(): returns when every virtual processor but the caller's own is outside of the guest,
-///   and none enters it before resume(). One that is in the VMM is outside: pause() does not wait
-///   for it. The processor consults the I/O bitmap at any IN or OUT, so that it may change only then
-///   [sdm]. Both are empty with one virtual processor.
+///   and none enters it before resume(). The processor consults the I/O bitmap at any IN or OUT, so
+///   that it may change only then [sdm]. Both are empty with one virtual processor.
+///
+/// All are called with locks held. A processor that is in the VMM is outside of the guest, and may be
+/// waiting for one of these: neither invalidate() nor pause() waits for it.
 template <class P>
 concept guest_processors = policy<P> && paging::invalidator<P, gpa> && requires(P& processors) {
     { processors.pause() } -> std::same_as<void>;

@@ -3,8 +3,8 @@
 
 #include "pt/assign/claims.hpp"
 #include "pt/assign/dma_path.hpp"
+#include "pt/assign/list_of.hpp"
 #include "pt/assign/memory_reach.hpp"
-#include "pt/assign/ownership.hpp"
 #include "pt/assign/reports.hpp"
 #include "pt/assign/vmm.hpp"
 #include "pt/core/address.hpp"
@@ -41,7 +41,9 @@ struct guest_parts {
     claims<gpa>& space;
     claims<io_port>& port_space; ///< the ports that the VMM plays
     /// Where the registers of devices lie in the host, and nothing else: no memory, no local APIC,
-    /// nothing of the VMM's own. A function whose BARs are elsewhere is not assigned.
+    /// nothing of the VMM's own. A function whose BARs are elsewhere is not assigned. One that lies
+    /// about its BARs can have whatever is in here: the narrower, the better, as what the bridge
+    /// above it forwards.
     list_of<range<hpa>> windows{};
     list_of<range<io_port>> port_windows{}; ///< likewise of ports
     typename V::host_ports host_ports;
@@ -89,7 +91,8 @@ public:
     /// Host memory for the guest: its processors reach it, and if they shall, its functions. errc::
     /// misaligned, errc::out_of_range, errc::out_of_frames and others as of the tables;
     /// errc::refused with the first address that is taken; errc::busy: no claim is free; errors of
-    /// dma_path.
+    /// dma_path. When is_owed(error.code), functions may reach it until settle() succeeds, so that
+    /// nobody else may be given it until then.
     constexpr result<void> give_memory(range<gpa> at, hpa host,
                                        memory_reach reach = memory_reach::processors_and_devices) {
         const scoped_lock held{parts_.mutex};
@@ -110,7 +113,7 @@ public:
         if (!mapped) {
             const result<void> undone = for_devices ? parts_.dma.unmap(at) : result<void>{};
             forget(at, !undone);
-            return mapped.error();
+            return undone ? mapped.error() : undone.error();
         }
         owed_.absorb(*mapped);
         changed();
@@ -205,7 +208,13 @@ public:
     /// Whether there is anything for settle() to do: one load, for each entry of the guest.
     [[nodiscard]] constexpr bool is_settled() const { return atomic::load(&unsettled_) == 0; }
 
-    /// Makes the hardware forget what it is owed to. Its errors; then it is still owed.
+    /// Makes the hardware forget what it is owed to. Its errors; then it is still owed. What waits
+    /// for settle() waits still.
+    constexpr result<void> flush_owed() {
+        const scoped_lock held{parts_.mutex};
+        return pay();
+    }
+    /// The same for the next entry: after it, nothing waits but what begins to from now on.
     constexpr result<void> settle() {
         const scoped_lock held{parts_.mutex};
         atomic::store(&unsettled_, std::uint32_t{0});
@@ -273,9 +282,8 @@ public:
         }
         const bool is_there = change.to && why.code == errc::none;
         if (change.from || is_there) {
-            changed();
+            changed(); // so that the hardware forgets before the next entry, once for all BARs
         }
-        static_cast<void>(pay());
         return {is_there ? change.to : pci::bar_place{}, why};
     }
 

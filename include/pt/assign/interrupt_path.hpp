@@ -4,7 +4,7 @@
 #include "pt/assign/vector_source.hpp"
 #include "pt/core/policy.hpp"
 #include "pt/core/result.hpp"
-#include "pt/pci/interrupt_route.hpp"
+#include "pt/pci/interrupt_message.hpp"
 #include "pt/vtd/requester.hpp"
 
 #include <concepts>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "pt/assign/list_of.hpp"
 #include "pt/assign/memory_reach.hpp"
 #include "pt/core/address.hpp"
 #include "pt/core/range.hpp"
@@ -9,32 +10,11 @@
 #include "pt/vtd/interrupt_index.hpp"
 #include "pt/vtd/translation.hpp"
 
-#include <cstddef>
 #include <cstdint>
 
 /// What a guest owns, as the audit takes it: lists that the VMM keeps from what it has promised, and
 /// not from the tables that are audited against them.
 namespace pt::assign {
-
-/// Elements that lie together, in the memory of the caller.
-template <class T>
-class list_of {
-public:
-    constexpr list_of() = default;
-    constexpr list_of(const T* first, std::size_t count) : first_{first}, count_{count} {}
-    template <std::size_t Count>
-    // NOLINTNEXTLINE(google-explicit-constructor): `.pages = pages` is the purpose of the type
-    constexpr list_of(const T (&elements)[Count]) : list_of{elements, Count} {}
-
-    [[nodiscard]] constexpr const T* begin() const { return first_; }
-    [[nodiscard]] constexpr const T* end() const { return first_ + count_; }
-    [[nodiscard]] constexpr std::size_t size() const { return count_; }
-    [[nodiscard]] constexpr const T& operator[](std::size_t i) const { return first_[i]; }
-
-private:
-    const T* first_ = nullptr;
-    std::size_t count_ = 0;
-};
 
 /// What may be done with a page.
 struct page_rights {
@@ -49,9 +29,9 @@ struct page_rights {
 enum class page_use : std::uint8_t {
     memory,            ///< host memory, to be mapped
     registers,         ///< registers of an assigned function, to be mapped as uncacheable memory
-    trapped_registers, ///< of an assigned function too, but accesses exit: MSI-X, BARs below 4 KiB
+    trapped_registers, ///< of an assigned function too, but accesses exit: the pages of MSI-X
     local_apic,        ///< accesses exit: the guest's local APIC
-    emulated,          ///< accesses exit: a device that the VMM plays
+    emulated, ///< accesses exit: a device that the VMM plays, a ROM, a BAR smaller than a page
     /// What firmware reserved for a function of the guest (RMRR), mapped one to one for devices:
     /// processors do not reach it.
     reserved_region,

@@ -10,8 +10,8 @@ namespace pt::assign {
 /// Memory of the VMM for the lists of an ownership; guest::owned() fills it in.
 struct ownership_room {
     owned_pages* pages = nullptr;
-    std::size_t page_count =
-        0; ///< up to five for each BAR for memory, one for all else that is claimed
+    /// Up to five for each BAR for memory, one for all else that is claimed.
+    std::size_t page_count = 0;
     owned_ports* ports = nullptr;
     std::size_t port_count = 0;
     owned_function* functions = nullptr;

@@ -125,7 +125,8 @@ public:
     /// stands for it, or a function notes that it is pending. not_mine: it is the host's own, or of a
     /// function of another guest, whose guest::deliver() takes it.
     constexpr answer on_external_interrupt(std::uint8_t vector) {
-        return guest_->deliver(vector) ? resume_again() : not_mine();
+        const auto accept = [this](const lapic::message& sent) { return apic_->accept(sent); };
+        return guest_->deliver(vector, accept) ? resume_again() : not_mine();
     }
 
     /// The VMM's timer for next_timer() has expired.
@@ -170,8 +171,8 @@ private:
     };
     struct operands {
         processor* of;
-        operand source{};
-        operand destination{};
+        const operand& source;
+        const operand& destination;
         constexpr result<std::uint64_t> read(mmio_width size) { return of->read(source, size); }
         constexpr result<void> write(mmio_width size, std::uint64_t value) {
             return of->write(destination, size, value);
@@ -250,8 +251,14 @@ processor<V, Apic, Injector, Memory>::on_string_io(const vcpu::io_instruction& i
     const vcpu::string_registers before{registers[rcx], registers[rsi], registers[rdi], rflags};
     vcpu::string_registers after = before;
     auto ports = guest_->ports();
-    const vcpu::string_io_progress progress =
-        vcpu::string_io(instruction, after, memory_, ports, most_elements);
+    vcpu::string_io_progress progress{.state = vcpu::string_io_state::unfinished};
+    for (std::uint32_t done = 0;
+         done != most_elements && progress.state == vcpu::string_io_state::unfinished; ++done) {
+        progress = vcpu::string_io(instruction, after, memory_, ports, 1);
+        if (!guest_->is_settled()) {
+            break; // each element is an instruction of its own: settle() comes before the next
+        }
+    }
     registers[rcx] = after.rcx;
     registers[rsi] = after.rsi;
     registers[rdi] = after.rdi;
@@ -294,32 +301,30 @@ constexpr answer processor<V, Apic, Injector, Memory>::on_memory_violation(
         if (instruction->is_over(registers)) {
             return resume_behind(instruction->length);
         }
-        operands of{this};
         const vcpu::memory_operand& source = instruction->memory;
         const vcpu::memory_operand destination = instruction->destination();
+        // One that is read and written faults as a write.
         const bool is_one = instruction->writes() && source == destination;
-        if (instruction->reads() && !is_one) {
-            of.source = locate(source.address(registers, next_rip), instruction->size,
-                               vcpu::memory_access::read, violation.address);
-            if (of.source.place.fault.present) {
-                return inject(of.source.place.fault, of.source.place.cr2);
-            }
+        const operand from = instruction->reads() && !is_one
+                                 ? locate(source.address(registers, next_rip), instruction->size,
+                                          vcpu::memory_access::read, violation.address)
+                                 : operand{};
+        if (from.place.fault.present) {
+            return inject(from.place.fault, from.place.cr2);
         }
-        if (instruction->writes()) {
-            of.destination = locate(destination.address(registers, next_rip), instruction->size,
-                                    vcpu::memory_access::write, violation.address);
-            if (of.destination.place.fault.present) {
-                return inject(of.destination.place.fault, of.destination.place.cr2);
-            }
+        const operand to = instruction->writes()
+                               ? locate(destination.address(registers, next_rip), instruction->size,
+                                        vcpu::memory_access::write, violation.address)
+                               : operand{};
+        if (to.place.fault.present) {
+            return inject(to.place.fault, to.place.cr2);
         }
-        if (is_one) {
-            of.source = of.destination; // one that is read and written faults as a write
-        }
-        if (!of.source.trapped && !of.destination.trapped) {
+        if (!from.trapped && !to.trapped) {
             // A REP has left the page. Or the guest has changed its code or its tables since the exit:
             // what it does now the processor knows best.
             return resume_again();
         }
+        operands of{this, is_one ? to : from, to};
         const auto state = vcpu::execute(*instruction, registers, rflags, of);
         if (!state) {
             const bool reached_by_now =
@@ -340,7 +345,7 @@ processor<V, Apic, Injector, Memory>::locate(vcpu::logical_address at, mmio_widt
     operand found{.place = vcpu::locate_element(memory_, at, size_of(size), access)};
     const std::uint64_t page = violated.raw / page_size;
     for (unsigned i = 0; i != found.place.count; ++i) {
-        const vcpu::guest_place& piece = found.place.pieces[i];
+        const vcpu::element_piece& piece = found.place.pieces[i];
         found.trapped =
             found.trapped || (piece.address.raw / page_size <= page &&
                               page <= (piece.address + (piece.size - 1)).raw / page_size);

@@ -5,10 +5,9 @@
 #include "pt/assign/vector_source.hpp"
 #include "pt/core/contract.hpp"
 #include "pt/core/result.hpp"
-#include "pt/pci/interrupt_route.hpp"
+#include "pt/pci/interrupt_message.hpp"
 #include "pt/vtd/interrupt_entry.hpp"
 #include "pt/vtd/interrupt_index.hpp"
-#include "pt/vtd/interrupt_message.hpp"
 #include "pt/vtd/registers.hpp"
 #include "pt/vtd/remappable_message.hpp"
 #include "pt/vtd/requester.hpp"
@@ -131,13 +130,13 @@ public:
                                                        unsigned vectors_log2) const {
         expects(vectors_log2 <= block.entries.size_log2 && block.host.count != 0,
                 "the block has not so many vectors");
-        return as_pci(vtd::remappable_message(
-            vtd::interrupt_block{block.entries.first, static_cast<std::uint8_t>(vectors_log2)}));
+        return vtd::remappable_message(
+            vtd::interrupt_block{block.entries.first, static_cast<std::uint8_t>(vectors_log2)});
     }
     [[nodiscard]] constexpr pci::interrupt_message msi_x(const block_type& block,
                                                          unsigned vector) const {
         expects(vector < block.host.count, "the block has no such vector");
-        return as_pci(vtd::remappable_message(block.entries[vector]));
+        return vtd::remappable_message(block.entries[vector]);
     }
 
 private:
@@ -150,9 +149,6 @@ private:
             return error{errc::refused, vtd::global_status::offset};
         }
         return {};
-    }
-    static constexpr pci::interrupt_message as_pci(const vtd::interrupt_message& message) {
-        return {message.address, message.data};
     }
 
     Remapping* machine_;

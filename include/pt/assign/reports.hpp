@@ -38,7 +38,9 @@ struct rejection {
 /// - changed(): what the guest or its functions can reach is different now. For a VMM that audits
 ///   after every step: it notes that, and audits when the call into pt has returned.
 ///
-/// Both are called with locks held, and do not call back.
+/// Both are called with locks held, not always the same ones: several processors call them at the
+/// same time. They do not call back. A guest can want any number of different things, one after the
+/// other.
 template <class R>
 concept reports = policy<R> && requires(R& log, const rejection& what) {
     { log.rejected(what) } -> std::same_as<void>;

@@ -33,7 +33,9 @@ struct host_vector_block {
 ///   power of two that is not below count: a device puts the number of its vector into the low bits
 ///   of an MSI's data [pci]. errc::out_of_range with the count when there are never so many,
 ///   errc::busy with it when there are not now.
-/// - release(block): gives them back.
+/// - release(block): gives them back. No device sends them any more, but one that was sent before may
+///   still wait in the processor's IRR: whoever has the vector next must not mind, or the processor
+///   takes what waits before anybody has it.
 /// - destination(): the local APIC id of the processor (xAPIC or x2APIC, as the machine is).
 template <class S>
 concept vector_source = policy<S> &&

@@ -33,10 +33,10 @@ concept guest_pages = requires(P& pages, range<gpa> input, hpa output,
     pages.batch();
 };
 
-/// A VMM, by the names of its policies: everything in assign is made of one such type, a struct of
-/// these names. Which of them is missing, or what one of them lacks, is the compiler's first word.
+/// The names that a VMM has for its policies: each is there. (Apart from `vmm`, so that the compiler
+/// says which one is not.)
 template <class V>
-concept vmm = requires {
+concept vmm_names = requires {
     typename V::host_config; // pci::config_access: the host's configuration space
     typename V::host_ports;  // port_io: the host's ports
     typename V::registers;   // pci::bar_memory: the host's mapping of one device's BARs
@@ -50,11 +50,16 @@ concept vmm = requires {
     typename V::devices;     // platform: what the VMM itself plays
     typename V::reports;     // reports
     typename V::mutex;       // mutex: a spin lock, or no_mutex with one processor
-} && pci::config_access<typename V::host_config> && port_io<typename V::host_ports> &&
-    pci::bar_memory<typename V::registers> && guest_pages<typename V::pages> &&
-    guest_processors<typename V::processors> && dma_path<typename V::dma> &&
-    interrupt_path<typename V::interrupts> && wire_path<typename V::wire> &&
-    lapic::vcpu_set<typename V::vcpus> && function_reset<typename V::reset> &&
-    platform<typename V::devices> && reports<typename V::reports> && mutex<typename V::mutex>;
+};
+
+/// A VMM: a struct that names its policies once, of which everything in assign is made.
+template <class V>
+concept vmm = vmm_names<V> && pci::config_access<typename V::host_config> &&
+    port_io<typename V::host_ports> && pci::bar_memory<typename V::registers> &&
+    guest_pages<typename V::pages> && guest_processors<typename V::processors> &&
+    dma_path<typename V::dma> && interrupt_path<typename V::interrupts> &&
+    wire_path<typename V::wire> && lapic::vcpu_set<typename V::vcpus> &&
+    function_reset<typename V::reset> && platform<typename V::devices> &&
+    reports<typename V::reports> && mutex<typename V::mutex>;
 
 } // namespace pt::assign

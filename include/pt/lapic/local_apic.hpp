@@ -111,6 +111,20 @@ public:
     /// A fixed interrupt arrives. The owner's short way; everybody else posts to the inbox.
     constexpr acceptance accept(std::uint8_t vector, trigger_mode trigger);
 
+    /// A message arrives on the CPU that is the owner, such as the interrupt of a device: without the
+    /// detour of the inbox if it is for this local APIC alone, fixed, and edge-triggered. False: it is
+    /// not, nothing has changed, and the message is for the bus.
+    [[nodiscard]] constexpr bool accept(const message& sent) {
+        const bool is_ours = sent.delivery == delivery_mode::fixed &&
+                             sent.trigger == trigger_mode::edge && sent.to == shorthand::none &&
+                             sent.mode == destination_mode::physical && !is_broadcast(sent) &&
+                             inbox_->matches(sent);
+        if (is_ours) {
+            static_cast<void>(accept(sent.vector, trigger_mode::edge));
+        }
+        return is_ours;
+    }
+
     /// An event inside the processor: what the entry of the local vector table says, unless it is
     /// masked. Performance counters mask their entry thereby.
     constexpr void raise(local_source source);

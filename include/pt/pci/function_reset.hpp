@@ -13,7 +13,9 @@
 #include "pt/pci/msi_x.hpp"
 #include "pt/pci/pci_express.hpp"
 #include "pt/pci/power_management.hpp"
+#include "pt/pci/resizable_bar.hpp"
 
+#include <bit>
 #include <cstdint>
 
 /// Resetting one function by its own configuration space, whatever else is on its bus.
@@ -66,7 +68,8 @@ template <config_access Config>
 }
 
 /// What the host has programmed into a function, and a reset loses: the registers of a header of type
-/// 00h, and the sizes of packets and whatever else Device Control and Device Control 2 have.
+/// 00h, the sizes of BARs that can have several, and the sizes of packets and whatever else Device
+/// Control and Device Control 2 have.
 class programmed_registers {
 public:
     /// As they are now.
@@ -86,6 +89,7 @@ public:
             if (has_second_control_) {
                 control_2_ = read<device_control_2>(config, function, *express);
             }
+            bar_sizes_ = read_resizable_bars(config, function).value_or(resizable_bar_list{});
         }
     }
 
@@ -100,6 +104,11 @@ public:
             restore_register(config, function, control_);
             if (has_second_control_) {
                 restore_register(config, function, control_2_);
+            }
+        }
+        for (const resizable_bar& each : bar_sizes_) {
+            if (const result<void> resized = restore_size(config, function, each); !resized) {
+                return resized;
             }
         }
         for (unsigned i = 0; i < count; ++i) {
@@ -150,12 +159,30 @@ private:
         }
     }
 
+    /// Of a BAR: at its old address with another size, it would lie over somebody else's.
+    template <config_access Config>
+    static constexpr result<void> restore_size(Config config, function_address function,
+                                               const resizable_bar& bar) {
+        using control = resizable_bar_control;
+        const auto log2 = static_cast<std::uint8_t>(std::countr_zero(bar.size / MiB));
+        const auto now = read<control>(config, function, bar.at);
+        if (now[control::bar_size] == log2) {
+            return {};
+        }
+        write(config, function, bar.at, now.write_back().with(control::bar_size(log2)));
+        return read<control>(config, function, bar.at)[control::bar_size] == log2
+                   ? result<void>{}
+                   : error{errc::hardware_fault,
+                           bar.at.offset + std::uint64_t{control::offset_in_capability}};
+    }
+
     command command_;
     std::uint32_t values_[count]{};
     capability express_{}; ///< at 0: none
     bool has_second_control_ = false;
     device_control control_{};
     device_control_2 control_2_{};
+    resizable_bar_list bar_sizes_{};
 };
 
 /// The steps of one reset.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "pt/core/policy.hpp"
+#include "pt/pci/interrupt_message.hpp"
 
 #include <concepts>
 #include <cstdint>
@@ -24,23 +25,14 @@ struct interrupt_source {
     friend constexpr bool operator==(const interrupt_source&, const interrupt_source&) = default;
 };
 
-/// What the guest wants to be written, and where, when an interrupt is requested. It comes from the
-/// guest as it is: the address need not be that of a local APIC. Of no meaning for a wire.
-struct interrupt_message {
-    std::uint64_t address = 0;
-    std::uint32_t data = 0;
-
-    friend constexpr bool operator==(const interrupt_message&, const interrupt_message&) = default;
-};
-
 /// Brings the interrupts of an assigned device to its guest; it is told of everything by which the
 /// guest changes the way.
 ///
 /// - use(kind, vectors): from now on the guest has that kind of interrupt, and so many vectors of it,
 ///   whether they are masked or not: what has to be turned on at the device. One wire, or none: 0
 ///   vectors of intx are no interrupts at all.
-/// - open(source, message): from now on, a request of the source is that message to the guest. Said
-///   again when the message changes.
+/// - open(source, message): from now on, a request of the source is that message to the guest (of a
+///   wire, the message means nothing). Said again when the message changes.
 /// - close(source): a request is to reach nobody, because the guest masked the source or turned it
 ///   off.
 /// - send(source, message): one request is to reach the guest now; only ever said of a source that is

@@ -8,7 +8,7 @@
 #include "pt/pci/capability_register.hpp"
 #include "pt/pci/config_access.hpp"
 #include "pt/pci/function_address.hpp"
-#include "pt/pci/interrupt_route.hpp"
+#include "pt/pci/interrupt_message.hpp"
 #include "pt/pci/msi_x.hpp"
 
 #include <cstdint>

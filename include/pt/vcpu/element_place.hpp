@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "pt/core/address.hpp"
 #include "pt/core/contract.hpp"
 #include "pt/vcpu/event.hpp"
 #include "pt/vcpu/guest_memory.hpp"
@@ -9,10 +10,16 @@
 
 namespace pt::vcpu {
 
+/// A part of an operand that lies together.
+struct element_piece {
+    gpa address{};          ///< of the first byte
+    std::uint32_t size = 0; ///< in bytes
+};
+
 /// Where an operand of at most 8 bytes lies: in one piece, or in several where it crosses the end of
 /// a page.
 struct element_place {
-    guest_place pieces[8]{}; ///< as many as an element has bytes at most; none is empty
+    element_piece pieces[8]{}; ///< as many as an element has bytes at most; none is empty
     std::uint8_t count = 0;
     event fault{}; ///< if present, the guest cannot reach all of the element
     std::uint64_t cr2 = 0;
@@ -38,7 +45,7 @@ template <guest_memory Memory>
         if (piece.size > left) {
             piece.size = left;
         }
-        found.pieces[found.count++] = piece;
+        found.pieces[found.count++] = {piece.address, piece.size};
         left -= piece.size;
     }
     return found;

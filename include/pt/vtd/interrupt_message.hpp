@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "pt/pci/interrupt_message.hpp"
+
 #include <cstdint>
 
 namespace pt::vtd {
 
-/// A message-signaled interrupt: the write that raises it [sdm, "Message Signalled Interrupts"].
-struct interrupt_message {
-    std::uint64_t address = 0;
-    std::uint32_t data = 0;
-
+/// A message that raises an interrupt of this machine [sdm, "Message Signalled Interrupts"]: what a
+/// function, or a unit for its own events, is given to write.
+struct interrupt_message : pci::interrupt_message {
     friend constexpr bool operator==(const interrupt_message&, const interrupt_message&) = default;
 
     /// In compatibility format: vector `vector` (16 to 255), edge-triggered, delivery mode fixed,

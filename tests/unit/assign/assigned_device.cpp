@@ -261,4 +261,27 @@ TEST_CASE("a function that is gone is absent, and one that goes while assigned c
     CHECK(n->device.remove());
 }
 
+TEST_CASE("a function that no reset brings back is blocked, and keeps its guest from nothing",
+          "[assign][remove][hostile]") {
+    const auto host = std::make_unique<host_machine>();
+    const auto g = std::make_unique<guest_machine>(*host);
+    const auto n = std::make_unique<nic>(*g);
+    REQUIRE(n->assign());
+    drive(*g);
+    host->knows_how_to_reset = false;
+    CHECK_FALSE(n->device.remove());
+    CHECK(n->device.is_assigned());
+    CHECK(n->dma_to(0x1234) == "blocked");
+    CHECK(g->mapped().size() == 1);
+    CHECK(g->open_ports().empty());
+    CHECK(g->guest.retire()); // its memory is free again
+    CHECK(g->mapped().empty());
+    CHECK(host->vectors.is_taken(n->device.interrupts().vectors().first)); // nobody else's yet
+    CHECK_FALSE(n->device.remove());
+    host->knows_how_to_reset = true;
+    CHECK(n->device.remove());
+    CHECK_FALSE(n->device.is_assigned());
+    CHECK(n->hardware().resets == 2);
+}
+
 } // namespace

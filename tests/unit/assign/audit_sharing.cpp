@@ -69,8 +69,14 @@ constexpr bool each_resource() {
         {.unit = 1, .through = translation::second_stage(hpa{0x6000}, four_levels, 4)}};
     constexpr owned_domain same_root[]{
         {.through = translation::second_stage(hpa{0x5000}, four_levels, 6)}};
+    // Another device plays in each guest, at no place of the host; units number their own.
+    constexpr owned_pages played[]{{.at = {gpa{0}, 0x1000}, .use = page_use::emulated}};
+    constexpr owned_domain high_id[]{
+        {.through = translation::second_stage(hpa{0x7000}, four_levels, 0x8004)}};
     constexpr owned_vector vectors_1[]{{.entry = {3}, .to = {.vector = 0x41, .destination_id = 1}}};
     constexpr owned_vector vectors_2[]{{.entry = {3}, .to = {.vector = 0x41, .destination_id = 2}}};
+    constexpr owned_vector vectors_of_unit_1[]{
+        {.entry = {3}, .unit = 1, .to = {.vector = 0x41, .destination_id = 2}}};
     constexpr owned_vector same_vector[]{
         {.entry = {4}, .to = {.vector = 0x41, .destination_id = 1}}};
     constexpr owned_vector posted_1[]{{.entry = {5}, .descriptor = hpa{0x8000}}};
@@ -91,6 +97,9 @@ constexpr bool each_resource() {
            only(pair({.domains = domains_1}, {.domains = domains_2}), owned_resource::domain_ids, 4,
                 4) &&
            pair({.domains = domains_1}, {.domains = other_unit}).count == 0 &&
+           pair({.domains = high_id}, {.domains = other_unit}).count == 0 &&
+           pair({.pages = played}, {.pages = played}).count == 0 &&
+           pair({.vectors = vectors_1}, {.vectors = vectors_of_unit_1}).count == 0 &&
            only(pair({.domains = domains_1}, {.domains = same_root}), owned_resource::table_roots,
                 0x5000, 0x5000) &&
            only(pair({.vectors = vectors_1}, {.vectors = vectors_2}),
@@ -103,7 +112,7 @@ constexpr bool each_resource() {
            pair({.pages = pages_1}, {.guest = 2}).count == 0;
 }
 constexpr bool room() {
-    constexpr owned_ports ports[5]{};
+    constexpr owned_ports ports[]{{}, {}, {}, {}, {}}; // g++ 12 reads no element of ports[5]{}
     constexpr owned_function functions[2]{};
     const ownership guests[]{{.guest = 1, .ports = ports}, {.guest = 2, .functions = functions}};
     claimed_numbers few[4]{};

@@ -200,6 +200,20 @@ TEST_CASE("an entry of the guest that is absent, or otherwise, is found", "[assi
     REQUIRE(an_owned_entry_that_is_wrong());
     REQUIRE(posted_entries());
 }
+// [vt-d, IRTA_REG]: the table in 63:12, EIME in 11, and 2^(S + 1) entries for S in 3:0.
+constexpr bool a_table_as_the_register_names_it() {
+    using address = pt::vtd::interrupt_remapping_table_address;
+    constexpr std::uint64_t words[2]{};
+    const auto small = interrupt_entries::of(address{0x1234'5000}, words);
+    const auto large = interrupt_entries::of(address{0x1234'580F}, words, 3);
+    return small.words == words && small.count == 2 && small.mode == pt::vtd::apic_mode::xapic &&
+           small.unit == 0 && large.count == 65536 && large.mode == pt::vtd::apic_mode::x2apic &&
+           large.unit == 3;
+}
+static_assert(a_table_as_the_register_names_it());
+TEST_CASE("an interrupt remapping table is as long as IRTA says", "[assign][audit]") {
+    REQUIRE(a_table_as_the_register_names_it());
+}
 TEST_CASE("entries are those of one unit", "[assign][audit]") { REQUIRE(units_and_ends()); }
 
 constexpr bool what_no_table_shows() {

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -147,14 +148,21 @@ struct whole_machine {
     std::unique_ptr<nic> card = std::make_unique<nic>(*guest);
     std::unique_ptr<my_processor> processor;
 
+    std::optional<pt::vtd::translation> through;
+
+    /// What the unit puts the card through, now that it is assigned.
+    void learn_way() {
+        const pt::vtd::requester& who = card->device.requester();
+        const auto said = host->vtd.vtd->with_unit_of(
+            who, [&](auto& unit) { return unit.functions().translation_of(who.function()); });
+        through.emplace(said.value());
+    }
+
     /// The audit's lines, one behind the other.
     std::string audit() {
         std::string lines;
         const auto print = [&](const char* line) { (lines += line) += '\n'; };
         const auto& second_stage = guest->domain.tables();
-        const pt::vtd::requester& who = card->device.requester();
-        const auto walked = host->vtd.vtd->with_unit_of(
-            who, [&](auto& unit) { return unit.functions().translation_of(who.function()); });
         std::uint64_t seen[table_frames / 64 + 1]{};
         std::uint64_t seen_by_device[rig::frame_count / 64 + 1]{};
         const range<hpa> frames{hpa{0x7000'0000}, table_frames * 4 * KiB};
@@ -165,10 +173,16 @@ struct whole_machine {
                                     guest->ept.root().value(),
                                     pt::paging::frame_bitmap{frames, seen}},
             own_vmm::audited_tables{second_stage.format(), unit_reader{&host->vtd.memory},
-                                    walked.value().second_stage_root(),
+                                    through.value().second_stage_root(),
                                     pt::paging::frame_bitmap{unit_frames, seen_by_device}},
             guest->cpus.bitmap_a, guest->cpus.bitmap_b, print);
-        CHECK(clean == lines.empty());
+        const pt::result<bool> confined = host->vtd.vtd->with_unit_of(
+            card->device.requester(), [&](auto& unit) -> pt::result<bool> {
+                return own_vmm::is_confined(
+                    guest->guest, unit, through.value(), unit_reader{&host->vtd.memory},
+                    pt::paging::frame_bitmap{unit_frames, seen_by_device}, print);
+            });
+        CHECK((clean && confined.value()) == lines.empty());
         return lines;
     }
 
@@ -193,6 +207,7 @@ TEST_CASE("docs/write_your_own_vmm.md: a guest finds its NIC, drives it, and los
     CHECK(guest.read(0) == 0xFFFF'FFFF); // nobody is there
     REQUIRE(card.device.assign({.at = {0, 0, 3, 0}}));
     CHECK(guest.read(0) == 0x10D3'8086);
+    m.learn_way();
 
     // It sizes a BAR, gives all of them places, and turns decoding and bus mastering on.
     guest.write(0x1C, 0xFFFF'FFFF);
@@ -264,6 +279,21 @@ TEST_CASE("docs/write_your_own_vmm.md: a guest finds its NIC, drives it, and los
           "does not own\n");
     auto unmapped = g.ept.unmap({gpa{ram_size}, 4 * KiB});
     REQUIRE((unmapped && unmapped->redeem(caches)));
+
+    // The other NIC is put through the guest's tables, and this one may raise a vector of the host's.
+    rig::attachment other{nic_at[1]};
+    REQUIRE(g.domain.attach(other));
+    CHECK(m.audit().starts_with("guest 1: function 00:06.0 is put through the guest's tables"));
+    REQUIRE(m.host->vtd.vtd->release(other));
+    const pt::vtd::requester& who = card.device.requester();
+    REQUIRE(m.host->vtd.vtd->with_unit_of(who, [&](auto& unit) -> pt::result<void> {
+        const auto entry = unit.interrupts().allocate(1).value();
+        return unit.interrupts().set(
+            entry[0], pt::vtd::interrupt_target{.vector = 0x30},
+            pt::vtd::interrupt_requester::exactly(who.function().source_id()), unit);
+    }));
+    CHECK(m.audit().ends_with("lets function 00:05.0 raise vector 0x30 at APIC 0x0, which is not "
+                              "the guest's\n"));
 
     // The example's end.
     REQUIRE(own_vmm::tear_down(card.device, g.guest));

@@ -307,6 +307,27 @@ TEST_CASE("a reset that the guest demands is done before it goes on", "[assign][
     CHECK(d->g.is_right());
 }
 
+TEST_CASE("a REP that demands one reset after another has one of them in each exit",
+          "[assign][processor][hostile]") {
+    driver d;
+    REQUIRE(d.out(0xCF8, 4, 0x8000'1800 | (express_at + 8)) == resume_behind(1));
+    for (unsigned n = 0; n < 0x80; n += 2) { // of words: Initiate Function Level Reset
+        d.bytes[0x2000 + n] = 0x00;
+        d.bytes[0x2001 + n] = 0x80;
+    }
+    const pt::vcpu::io_instruction outsw{
+        .port = io_port{0xCFC}, .size = width::word, .string = true, .rep = true, .length = 2};
+    d.r[rsi] = 0x2000;
+    d.r[rcx] = 3;
+    const unsigned resets = d.n.hardware().resets;
+    for (unsigned done = 1; done <= 3; ++done) {
+        static_cast<void>(d.cpu.before_entry());
+        CHECK(d.cpu.on_io(outsw, d.r, d.rflags) == (done == 3 ? resume_behind(2) : resume_again()));
+        CHECK(d.n.hardware().resets == resets + done);
+        CHECK(d.r[rcx] == 3 - done);
+    }
+}
+
 TEST_CASE("a device's interrupt arrives with the guest's vector; a masked one when it is unmasked",
           "[assign][processor]") {
     const auto d = std::make_unique<driver>();

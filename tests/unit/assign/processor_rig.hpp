@@ -282,7 +282,8 @@ struct machine {
                     .give_memory({gpa{0}, ram_size}, hpa{0x100'0000},
                                  assign::memory_reach::processors_only)
                     .has_value() &&
-                guest.reserve({apic_page, 4 * KiB}, assign::space_use::local_apic).has_value();
+                guest.reserve({apic_page, 4 * KiB}, assign::space_use::local_apic).has_value() &&
+                guest.settle().has_value();
         for (std::uint64_t at = 0; at != ram_size; ++at) {
             linear.bytes[at] = static_cast<std::uint8_t>(at);
         }

@@ -144,6 +144,7 @@ struct device {
     unsigned memory_reads = 0;
     unsigned memory_writes = 0;
     unsigned resets = 0;
+    unsigned answers = ~0U; ///< how many configuration accesses are left, until it is gone
 
     explicit device(unsigned number) : config{nic_at[number], 0x10D3'8086} {
         config.put(0x04, 4, 0x0010'0007);
@@ -282,7 +283,11 @@ struct host_config {
 private:
     [[nodiscard]] pci_fake::machine machine(function_address address) const {
         device* const found = at->find(address);
-        return {found != nullptr ? &found->config : nullptr, found != nullptr ? 1U : 0U};
+        const bool is_there = found != nullptr && found->answers != 0;
+        if (is_there) {
+            --found->answers;
+        }
+        return {is_there ? &found->config : nullptr, is_there ? 1U : 0U};
     }
 };
 struct host_ports {

@@ -37,6 +37,8 @@ struct resettable {
     std::uint64_t retries_for = 0;   ///< and its vendor id is 1 for so long
     bool ignores_resets = false;
     bool loses_bar_1 = false;
+    bool keeps_bar_size = false; ///< of the reset, whatever is written
+    std::size_t space = 256;     ///< of configuration
     // What came.
     std::uint64_t left_alone_until = 0;
     std::uint64_t reset_at = never;
@@ -94,6 +96,14 @@ struct resettable {
         is.put(0xA2, 2, 4);
         is.allow(0xA2, 2, 0xC000);
     }
+    /// BAR 0 can have 1 MiB, as after a reset, or 2 MiB.
+    constexpr void resizable() {
+        space = 4096;
+        is.put(0x100, 4, 0x0001'0015);
+        is.put(0x104, 4, 0x0000'0030);
+        is.put(0x108, 4, 0x0000'0020);
+        is.allow(0x109, 1, 0x3F);
+    }
     /// Nothing more is added: so it is after power-on. Then the host programs it.
     constexpr void ready() {
         for (std::size_t i = 0; i < 256; ++i) {
@@ -134,6 +144,8 @@ struct resettable {
         for (std::size_t i = 0; i < 256; ++i) {
             is.bytes[i] = power_on[i];
         }
+        is.put(0x109, 1, 0);
+        is.allow(0x109, 1, keeps_bar_size ? 0 : 0x3F);
     }
     constexpr std::uint32_t read(std::uint16_t offset, unsigned size) {
         if (time < left_alone_until) {
@@ -164,7 +176,7 @@ struct resettable {
             return;
         }
         const bool decodes = (is.get(4, 2) & 3) != 0;
-        if (decodes && offset >= 0x10 && offset < 0x34) {
+        if (decodes && ((offset >= 0x10 && offset < 0x34) || offset == 0x108)) {
             wrong = "a BAR was written while it was decoded";
         }
         const std::uint64_t power_before = is.get(0xCC, 2) & 3;
@@ -208,8 +220,8 @@ struct config {
     resettable* of;
 
     constexpr std::uint32_t read(function_address function, std::uint16_t offset, pt::width size) {
-        return function == card && offset < 256 ? of->read(offset, pt::size_of(size))
-                                                : pt::all_ones(size);
+        return function == card && offset < of->space ? of->read(offset, pt::size_of(size))
+                                                      : pt::all_ones(size);
     }
     constexpr void write(function_address function, std::uint16_t offset, pt::width size,
                          std::uint32_t value) {
@@ -465,6 +477,27 @@ TEST_CASE("a register that does not come back is named, and nothing is decoded",
     };
     STATIC_REQUIRE(seen());
     REQUIRE(seen());
+}
+
+TEST_CASE("a BAR that can have several sizes has the host's again before it is decoded",
+          "[pci][reset]") {
+    constexpr auto restored = [](bool comes_back) {
+        resettable f;
+        f.express(true);
+        f.resizable();
+        f.ready();
+        f.is.put(0x109, 1, 1); // the host gave it 2 MiB
+        f.keeps_bar_size = !comes_back;
+        const auto done = reset(f);
+        return f.resets == 1 && f.wrong == nullptr &&
+               (comes_back
+                    ? done && f.is.get(0x108, 4) == 0x0120 && f.is_as_programmed()
+                    : done == error{errc::hardware_fault, 0x108} && (f.is.get(4, 2) & 7) == 0);
+    };
+    STATIC_REQUIRE(restored(true));
+    STATIC_REQUIRE(restored(false));
+    REQUIRE(restored(true));
+    REQUIRE(restored(false));
 }
 
 TEST_CASE("a virtual function, which has no identity of its own, is reset like any other",
