@@ -44,6 +44,19 @@ TARGETS = [
     ("vtd_queue_submit_page", "floor_store16_single", 3, 3),
     ("vtd_unmap_512_batched", "vtd_unmap_512_single", 0.5, 0.5),
     ("vtd_dmar_lookup", "floor_dmar_scan", 4, 4),
+    ("interrupt_to_vmx_entry", "floor_interrupt", 3, 3),
+    ("interrupt_to_svm_entry", "floor_interrupt", 3, 3),
+    ("interrupt_elsewhere_to_entry", "floor_interrupt_elsewhere", 5, 5),
+    ("io_exit_forwarded", "floor_port_forwarded", 4, 4),
+    ("config_read_by_exits", "floor_config_read", 3, 3),
+    ("msi_x_write_by_exit", "floor_msi_x_write", 20, 20),
+    ("bar_move", "floor_bar_move", 20, 20),
+    ("bar_move_decoding_off", "floor_bar_move_decoding_off", 40, 40),
+    ("assign", "floor_assign", 4, 4),
+    ("remove", "floor_remove", 7, 7),
+    ("audit_pages_million", "floor_read_tables", 16, 16),
+    ("audit_dma_million", "floor_read_tables", 20, 20),
+    ("audit_pages_2m", "floor_read_tables_2m", 20, 20),
 ]
 # What Google Benchmark adds to a name to say how it was measured.
 DECORATION = re.compile(r"/(manual_time|real_time|process_time|iterations:\d+|repeats:\d+)")

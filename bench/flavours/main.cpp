@@ -148,6 +148,8 @@ int main(int argc, char** argv) {
     bench::add_io_exit_rows(add);
     bench::add_e1000e_transmit_rows(add);
     bench::add_e1000e_engine_rows(add);
+    bench::add_assign_exit_rows(add);
+    bench::add_assign_change_rows(add);
 
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) {

@@ -50,6 +50,8 @@ void add_local_apic_rows(add_row add);
 void add_io_exit_rows(add_row add);
 void add_e1000e_transmit_rows(add_row add);
 void add_e1000e_engine_rows(add_row add);
+void add_assign_exit_rows(add_row add);
+void add_assign_change_rows(add_row add);
 
 /// The compiler has to assume that somebody looks at the value and at all memory.
 template <class T>
