@@ -1,138 +1,18 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "vmx.hpp"
 
-#include "../kernel/processor.hpp"
-
-#include "pt/core/reg.hpp"
 #include "pt/vmx/io_exit.hpp"
 
 #include <utility>
 
 namespace kernel {
-
-enum class vmx_outcome : std::uint32_t { exit = 0, fail_invalid = 1, fail_valid = 2 };
-
-} // namespace kernel
-
-extern "C" { // in vmx_entry.S
-kernel::vmx_outcome vmx_enter(kernel::registers* general, bool launched);
-extern const char vmx_exit[];
-}
-
-namespace kernel {
 namespace {
-
-// ------------------------------------------------------------------------- the processor itself
-
-struct feature_control : pt::reg<feature_control, std::uint64_t> {
-    using reg::reg;
-    static constexpr bits<2, 2, bool> vmx_outside_smx{};
-    static constexpr bits<0, 0, bool> locked{};
-    static constexpr pt::field_list fields{vmx_outside_smx, locked};
-};
-
-struct vmx_basic : pt::reg<vmx_basic, std::uint64_t> {
-    using reg::reg;
-    static constexpr bits<56, 56, bool> any_error_code{};
-    static constexpr bits<55, 55, bool> true_controls{};
-    static constexpr bits<30, 0, std::uint32_t> revision{};
-    static constexpr pt::field_list fields{any_error_code, true_controls, revision};
-};
-
-std::uint64_t cr0() {
-    std::uint64_t value = 0;
-    asm volatile("mov %%cr0, %0" : "=r"(value));
-    return value;
-}
-std::uint64_t cr3() {
-    std::uint64_t value = 0;
-    asm volatile("mov %%cr3, %0" : "=r"(value));
-    return value;
-}
-std::uint64_t cr4() {
-    std::uint64_t value = 0;
-    asm volatile("mov %%cr4, %0" : "=r"(value));
-    return value;
-}
-
-/// A register of a descriptor table as SGDT and SIDT store it.
-struct [[gnu::packed]] table_register {
-    std::uint16_t limit;
-    std::uint64_t base;
-};
 
 pt::ept::format ept_format(pt::ept::options options) {
     return {guest::capabilities(), physical_width(), options};
 }
 
-// ------------------------------------------------------------------------- controls of the VMCS
-
-constexpr std::uint32_t external_interrupt_exiting = 1U << 0;
-constexpr std::uint32_t nmi_exiting = 1U << 3;
-constexpr std::uint32_t virtual_nmis = 1U << 5;
-constexpr std::uint32_t activate_preemption_timer = 1U << 6;
-constexpr std::uint32_t exit_to_64_bit_mode = 1U << 9;
-constexpr std::uint32_t acknowledge_interrupt_on_exit = 1U << 15;
-constexpr std::uint32_t exit_loads_efer = 1U << 21;
-constexpr std::uint32_t entry_to_ia32e_mode = 1U << 9;
-constexpr std::uint32_t entry_loads_efer = 1U << 15;
-
-/// The bits that this processor wants, and those of ours [sdm, VMX Capability Reporting].
-std::uint32_t with_required(msr capability, std::uint32_t wanted) {
-    const std::uint64_t reported = read_msr(capability);
-    const auto required = static_cast<std::uint32_t>(reported);
-    const auto allowed = static_cast<std::uint32_t>(reported >> 32);
-    if ((wanted & ~allowed) != 0) {
-        give_up("the processor lacks a control that the tests need");
-    }
-    return wanted | required;
-}
-
-constexpr vmcs_field operator+(vmcs_field field, unsigned distance) {
-    return static_cast<vmcs_field>(static_cast<std::uint32_t>(field) + distance);
-}
-
-/// The order of segment registers in the VMCS; the fields are 2 apart.
-enum segment : unsigned { es = 0, cs = 2, ss = 4, ds = 6, fs = 8, gs = 10, ldtr = 12, tr = 14 };
-
 } // namespace
-
-std::uint64_t vmread(vmcs_field field) {
-    std::uint64_t value = 0;
-    bool failed = false;
-    asm volatile("vmread %2, %1; setna %0" : "=q"(failed), "=r"(value) : "r"(std::uint64_t(field)));
-    if (failed) {
-        say("VMREAD of ", static_cast<std::uint64_t>(field));
-        give_up("there is no such field");
-    }
-    return value;
-}
-
-void vmwrite(vmcs_field field, std::uint64_t value) {
-    bool failed = false;
-    asm volatile("vmwrite %1, %2; setna %0"
-                 : "=q"(failed)
-                 : "r"(value), "r"(std::uint64_t(field))
-                 : "memory");
-    if (failed) {
-        say("VMWRITE of ", static_cast<std::uint64_t>(field));
-        give_up("there is no such field");
-    }
-}
-
-pt::result<> invept::invalidate(const pt::paging::stale_set<pt::gpa>&) {
-    constexpr std::uint64_t all_contexts = 2;
-    const std::uint64_t descriptor[2] = {0, 0};
-    bool failed = false;
-    asm volatile("invept %1, %2; setna %0"
-                 : "=q"(failed)
-                 : "m"(descriptor), "r"(all_contexts)
-                 : "memory");
-    if (failed) {
-        return pt::error{pt::errc::hardware_fault, all_contexts};
-    }
-    return {};
-}
 
 // ------------------------------------------------------------------------------- making a guest
 
@@ -143,96 +23,50 @@ guest::guest(pt::ept::options options)
       bitmap_a_{take_frame()},
       bitmap_b_{take_frame()},
       ports_{pointer_to(bitmap_a_), pointer_to(bitmap_b_)} {
-    const feature_control firmware{read_msr(msr::feature_control)};
-    if (!firmware[feature_control::locked]) {
-        write_msr(
-            msr::feature_control,
-            firmware.with(feature_control::locked(true), feature_control::vmx_outside_smx(true))
-                .raw);
-    }
-    const vmx_basic basic{read_msr(msr::vmx_basic)};
-    if (!basic[vmx_basic::true_controls]) {
-        give_up("a processor with the first version of VMX");
-    }
-    asm volatile("mov %0, %%cr0" : : "r"(cr0() | read_msr(msr::vmx_cr0_fixed_0)));
-    asm volatile("mov %0, %%cr4" : : "r"(cr4() | read_msr(msr::vmx_cr4_fixed_0)));
-    for (const pt::hpa region : {vmxon_region_, vmcs_region_}) {
-        *pointer_to<std::uint32_t>(region) = basic[vmx_basic::revision];
-    }
-    bool failed = false;
-    asm volatile("vmxon %1; setna %0" : "=q"(failed) : "m"(vmxon_region_.raw) : "memory");
-    if (failed) {
-        give_up("VMXON fails");
-    }
+    enter_vmx_operation(vmxon_region_);
+    prepare_vmcs(vmcs_region_);
 }
 
 guest::~guest() {
-    asm volatile("vmclear %0" : : "m"(vmcs_region_.raw) : "memory");
+    clear_vmcs(vmcs_region_);
     retire();
-    asm volatile("vmxoff" : : : "memory");
+    leave_vmx_operation();
 }
 
 void guest::start(guest_mode mode) {
     launched_ = false;
     general = {};
-    bool failed = false;
-    asm volatile("vmclear %1; setna %0" : "=q"(failed) : "m"(vmcs_region_.raw) : "memory");
-    if (!failed) {
-        asm volatile("vmptrld %1; setna %0" : "=q"(failed) : "m"(vmcs_region_.raw) : "memory");
-    }
-    if (failed) {
-        give_up("no VMCS becomes current");
-    }
+    clear_vmcs(vmcs_region_);
+    make_current(vmcs_region_);
     static_cast<void>(ports_.close(pt::vmx::io_bitmap::all_ports));
     build(mode, hypercall);
     map_all();
     write_host_state();
+    write_controls();
     write_guest_state();
 }
 
-void guest::write_host_state() {
-    vmwrite(vmcs_field::host_cr0, cr0());
-    vmwrite(vmcs_field::host_cr3, cr3());
-    vmwrite(vmcs_field::host_cr4, cr4());
-    for (unsigned i = 0; i < 6; ++i) {
-        vmwrite(vmcs_field::host_es_selector + 2 * i, 0);
-    }
-    vmwrite(vmcs_field::host_cs_selector, code_selector);
-    vmwrite(vmcs_field::host_ss_selector, data_selector);
-    vmwrite(vmcs_field::host_ds_selector, data_selector);
-    vmwrite(vmcs_field::host_es_selector, data_selector);
-    // The kernel has no task-state segment, but the field must not be 0, and nobody looks behind it
-    // as long as no stack is switched.
-    vmwrite(vmcs_field::host_tr_selector, task_selector);
-    table_register gdtr{};
-    table_register idtr{};
-    asm volatile("sgdt %0" : "=m"(gdtr));
-    asm volatile("sidt %0" : "=m"(idtr));
-    vmwrite(vmcs_field::host_gdtr_base, gdtr.base);
-    vmwrite(vmcs_field::host_idtr_base, idtr.base);
-    vmwrite(vmcs_field::host_efer, read_msr(msr::efer));
-    vmwrite(vmcs_field::host_rip, reinterpret_cast<std::uintptr_t>(vmx_exit));
-
+void guest::write_controls() {
     const bool ia32e = mode() == guest_mode::long_64;
     vmwrite(vmcs_field::pin_based_controls,
-            with_required(msr::vmx_true_pin_based_controls, external_interrupt_exiting |
-                                                                nmi_exiting | virtual_nmis |
-                                                                activate_preemption_timer));
+            with_required(msr::vmx_true_pin_based_controls,
+                          all_of(pin_based::external_interrupt_exiting, pin_based::nmi_exiting,
+                                 pin_based::virtual_nmis, pin_based::activate_preemption_timer)));
     vmwrite(vmcs_field::processor_based_controls,
             with_required(msr::vmx_true_processor_based_controls,
-                          std::uint32_t(processor_based::hlt_exiting) |
-                              std::uint32_t(processor_based::io_bitmaps) |
-                              std::uint32_t(processor_based::secondary_controls)));
+                          all_of(processor_based::hlt_exiting, processor_based::io_bitmaps,
+                                 processor_based::secondary_controls)));
     vmwrite(vmcs_field::secondary_controls,
             with_required(msr::vmx_secondary_controls,
-                          std::uint32_t(secondary::ept) |
-                              std::uint32_t(secondary::unrestricted_guest)));
+                          all_of(secondary::ept, secondary::unrestricted_guest)));
     vmwrite(vmcs_field::exit_controls,
             with_required(msr::vmx_true_exit_controls,
-                          exit_to_64_bit_mode | exit_loads_efer | acknowledge_interrupt_on_exit));
+                          all_of(exit_control::to_64_bit_mode, exit_control::load_efer,
+                                 exit_control::acknowledge_interrupt)));
+    const std::uint32_t mode_control = ia32e ? all_of(entry_control::ia32e_mode_guest) : 0;
     vmwrite(vmcs_field::entry_controls,
             with_required(msr::vmx_true_entry_controls,
-                          entry_loads_efer | (ia32e ? entry_to_ia32e_mode : 0)));
+                          all_of(entry_control::load_efer) | mode_control));
     vmwrite(vmcs_field::exception_bitmap, 0);
     vmwrite(vmcs_field::cr3_target_count, 0);
     vmwrite(vmcs_field::entry_interruption_information, 0);
@@ -256,7 +90,8 @@ void guest::write_guest_state() {
     const std::uint32_t limit = real ? 0xFFFF : 0xFFFF'FFFF;
     const std::uint32_t data_rights = real ? 0x0093 : 0xC093;
     const std::uint32_t code_rights = real ? 0x009B : ia32e ? 0xA09B : 0xC09B;
-    for (const segment each : {es, cs, ss, ds, fs, gs, ldtr, tr}) {
+    using enum vmcs_segment;
+    for (const vmcs_segment each : {es, cs, ss, ds, fs, gs, ldtr, tr}) {
         vmwrite(vmcs_field::guest_es_selector + each, real ? 0 : data_selector);
         vmwrite(vmcs_field::guest_es_base + each, 0);
         vmwrite(vmcs_field::guest_es_limit + each, limit);
@@ -329,13 +164,11 @@ void guest::set(secondary control, bool on) {
     vmwrite(vmcs_field::secondary_controls, on ? others | bit : others);
 }
 
-bool guest::has(secondary control) {
-    return (read_msr(msr::vmx_secondary_controls) >> 32 & static_cast<std::uint32_t>(control)) != 0;
-}
+bool guest::has(secondary control) { return allows(msr::vmx_secondary_controls, all_of(control)); }
 
 bool guest::has_monitor_trap_flag() {
-    constexpr std::uint64_t monitor_trap_flag = 1U << 27;
-    return (read_msr(msr::vmx_true_processor_based_controls) >> 32 & monitor_trap_flag) != 0;
+    constexpr std::uint32_t monitor_trap_flag = 1U << 27;
+    return allows(msr::vmx_true_processor_based_controls, monitor_trap_flag);
 }
 
 bool guest::takes_any_error_code() {
@@ -348,14 +181,12 @@ unsigned guest::preemption_timer_bit() {
 
 bool guest::takes_zero_instruction_length() { return (read_msr(msr::vmx_misc) >> 30 & 1) != 0; }
 
-pt::ept::capabilities guest::capabilities() {
-    return pt::ept::capabilities{read_msr(msr::vmx_ept_vpid)};
-}
+pt::ept::capabilities guest::capabilities() { return ept_capabilities(); }
 
 bool guest::enter() {
     const std::uint64_t limit = std::exchange(preemption_ticks_, long_enough);
     vmwrite(vmcs_field::preemption_timer, limit < long_enough ? limit : long_enough);
-    const vmx_outcome outcome = vmx_enter(&general, launched_);
+    const vmx_outcome outcome = vmx_enter(general.by_number(), launched_);
     instruction_error_ =
         outcome == vmx_outcome::fail_valid ? vmread(vmcs_field::instruction_error) : 0;
     if (outcome != vmx_outcome::exit) {

@@ -15,6 +15,7 @@
 // All that the guest's gates lead to is one VMCALL for each vector: see handled().
 #pragma once
 
+#include "../../../examples/kernel/vmx.hpp"
 #include "../kernel/guest_memory.hpp"
 #include "../kernel/kernel.hpp"
 #include "../kernel/mapped_memory.hpp"
@@ -35,111 +36,6 @@
 #include <initializer_list>
 
 namespace kernel {
-
-// ------------------------------------------------------------------------------------ the VMCS
-
-/// Fields by their encodings [sdm, Field Encoding in VMCS].
-enum class vmcs_field : std::uint32_t {
-    guest_es_selector = 0x0800, // cs, ss, ds, fs, gs, ldtr and tr follow, 2 apart
-    guest_interrupt_status = 0x0810,
-    host_es_selector = 0x0C00, // cs, ss, ds, fs, gs and tr follow
-    host_cs_selector = 0x0C02,
-    host_ss_selector = 0x0C04,
-    host_ds_selector = 0x0C06,
-    host_tr_selector = 0x0C0C,
-    io_bitmap_a = 0x2000,
-    io_bitmap_b = 0x2002,
-    msr_bitmap = 0x2004,
-    virtual_apic_address = 0x2012,
-    apic_access_address = 0x2014,
-    ept_pointer = 0x201A,
-    eoi_exit_bitmap_0 = 0x201C, // 1, 2 and 3 follow
-    guest_physical_address = 0x2400,
-    link_pointer = 0x2800,
-    guest_efer = 0x2806,
-    host_efer = 0x2C02,
-    pin_based_controls = 0x4000,
-    processor_based_controls = 0x4002,
-    exception_bitmap = 0x4004,
-    cr3_target_count = 0x400A,
-    exit_controls = 0x400C,
-    entry_controls = 0x4012,
-    entry_interruption_information = 0x4016,
-    entry_error_code = 0x4018,
-    entry_instruction_length = 0x401A,
-    tpr_threshold = 0x401C,
-    secondary_controls = 0x401E,
-    instruction_error = 0x4400,
-    exit_reason = 0x4402,
-    exit_interruption_information = 0x4404,
-    exit_error_code = 0x4406,
-    idt_vectoring_information = 0x4408,
-    idt_vectoring_error_code = 0x440A,
-    exit_instruction_length = 0x440C,
-    exit_instruction_information = 0x440E,
-    guest_es_limit = 0x4800, // cs, ss, ds, fs, gs, ldtr and tr follow
-    guest_gdtr_limit = 0x4810,
-    guest_idtr_limit = 0x4812,
-    guest_es_access_rights = 0x4814, // cs, ss, ds, fs, gs, ldtr and tr follow
-    guest_interruptibility = 0x4824,
-    guest_activity = 0x4826,
-    preemption_timer = 0x482E,
-    exit_qualification = 0x6400,
-    guest_linear_address = 0x640A,
-    guest_cr0 = 0x6800,
-    guest_cr3 = 0x6802,
-    guest_cr4 = 0x6804,
-    guest_es_base = 0x6806, // cs, ss, ds, fs, gs, ldtr and tr follow
-    guest_gdtr_base = 0x6816,
-    guest_idtr_base = 0x6818,
-    guest_dr7 = 0x681A,
-    guest_rsp = 0x681C,
-    guest_rip = 0x681E,
-    guest_rflags = 0x6820,
-    guest_pending_debug_exceptions = 0x6822,
-    host_cr0 = 0x6C00,
-    host_cr3 = 0x6C02,
-    host_cr4 = 0x6C04,
-    host_gdtr_base = 0x6C0C,
-    host_idtr_base = 0x6C0E,
-    host_rip = 0x6C16,
-};
-
-/// Of the current VMCS. The run ends where there is no such field.
-std::uint64_t vmread(vmcs_field field);
-void vmwrite(vmcs_field field, std::uint64_t value);
-
-/// EOI_EXIT0..3.
-constexpr vmcs_field eoi_exit_bitmap_field(unsigned index) {
-    return static_cast<vmcs_field>(static_cast<std::uint32_t>(vmcs_field::eoi_exit_bitmap_0) +
-                                   2 * index);
-}
-
-// Controls that tests turn on and off [sdm, VM-Execution Control Fields].
-enum class processor_based : std::uint32_t {
-    interrupt_window_exiting = 1U << 2,
-    hlt_exiting = 1U << 7,
-    cr8_load_exiting = 1U << 19,
-    cr8_store_exiting = 1U << 20,
-    tpr_shadow = 1U << 21,
-    nmi_window_exiting = 1U << 22,
-    io_bitmaps = 1U << 25,
-    msr_bitmaps = 1U << 28,
-    secondary_controls = 1U << 31,
-};
-enum class secondary : std::uint32_t {
-    virtualize_apic_accesses = 1U << 0,
-    ept = 1U << 1,
-    virtualize_x2apic_mode = 1U << 4,
-    unrestricted_guest = 1U << 7,
-    apic_register_virtualization = 1U << 8,
-    virtual_interrupt_delivery = 1U << 9,
-};
-
-/// invalidator: INVEPT of all contexts, whatever is stale.
-struct invept {
-    pt::result<> invalidate(const pt::paging::stale_set<pt::gpa>&);
-};
 
 // ----------------------------------------------------------------------------------- the guest
 
@@ -269,7 +165,7 @@ public:
 private:
     void set(processor_based control, bool on);
     void set(secondary control, bool on);
-    void write_host_state();
+    void write_controls();
     void write_guest_state();
 
     pt::hpa vmxon_region_;

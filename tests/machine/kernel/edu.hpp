@@ -4,7 +4,7 @@
 // on demand. Its registers are as QEMU's docs/specs/edu describes them.
 #pragma once
 
-#include "interrupts.hpp"
+#include "../../../examples/kernel/interrupts.hpp"
 #include "kernel.hpp"
 
 #include <cstdint>

@@ -15,11 +15,14 @@
 
 namespace kernel {
 
-/// The general registers but RSP.
+/// The general registers by their numbers; RSP is elsewhere.
 struct registers {
-    std::uint64_t rax, rcx, rdx, rbx, rbp, rsi, rdi;
+    std::uint64_t rax, rcx, rdx, rbx, not_rsp, rbp, rsi, rdi;
     std::uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
+
+    [[nodiscard]] std::uint64_t* by_number() { return &rax; }
 };
+static_assert(sizeof(registers) == 16 * sizeof(std::uint64_t));
 
 /// Real mode; 32-bit protected mode without paging; 64-bit mode with pages of 4 KiB, one to one.
 enum class guest_mode : std::uint8_t { real, protected_32, long_64 };

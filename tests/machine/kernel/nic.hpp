@@ -4,7 +4,7 @@
 // pt's, and so is the reset; interrupts are what the tests need and no more [82574].
 #pragma once
 
-#include "interrupts.hpp"
+#include "../../../examples/kernel/interrupts.hpp"
 #include "kernel.hpp"
 
 #include "pt/core/mmio.hpp"

@@ -1,27 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "svm.hpp"
 
-#include "processor.hpp"
+#include "../../../examples/kernel/processor.hpp"
 
 #include "pt/svm/io_exit.hpp"
 #include "pt/vcpu/instruction_length.hpp"
 #include "pt/vcpu/io_completion.hpp"
 
-extern "C" void svm_enter(kernel::registers* general, std::uint64_t vmcb, std::uint64_t host);
-
 namespace kernel {
-namespace {
-
-// ------------------------------------------------------------------------- the processor itself
-
-constexpr std::uint64_t vm_cr_svm_disable = 1U << 4;
-pt::x86_64::nested_paging nested_format() {
-    constexpr std::uint32_t pages_1g = 1U << 26;
-    return pt::x86_64::nested_paging{physical_width(),
-                                     {.pages_1g = (cpuid(0x8000'0001).d & pages_1g) != 0}};
-}
-
-} // namespace
 
 // ------------------------------------------------------------------------------- making a guest
 
@@ -32,21 +18,12 @@ guest::guest(pt::hpa vmcb_page)
       maps_{take_large_frame()},
       io_map_{pointer_to(io_pages())},
       msr_map_{pointer_to(msr_pages())} {
-    if ((read_msr(msr::vm_cr) & vm_cr_svm_disable) != 0) {
-        give_up("firmware has disabled SVM");
-    }
-    constexpr std::uint32_t nested_paging = 1U << 0;
-    if ((cpuid(0x8000'000A).d & nested_paging) == 0) {
-        give_up("a processor without nested paging");
-    }
-    // The host's no-execute enable is that of the nested tables as well.
-    write_msr(msr::efer, read_msr(msr::efer) | efer_svm_enable | efer_no_execute_enable);
-    write_msr(msr::vm_hsave_pa, take_frame().raw);
+    turn_on_svm(take_frame());
 }
 
 guest::~guest() {
     retire();
-    write_msr(msr::efer, read_msr(msr::efer) & ~(efer_svm_enable | efer_no_execute_enable));
+    turn_off_svm();
 }
 
 void guest::start(guest_mode mode) {
@@ -150,21 +127,6 @@ void guest::skip_instruction() {
     words().interrupt_state = words().interrupt_state.after_instruction();
 }
 
-void guest::turn_on(intercept what) {
-    const auto bit = static_cast<unsigned>(what);
-    words().intercepts[bit / 32] |= 1U << (bit % 32);
-}
-
-void guest::turn_off(intercept what) {
-    const auto bit = static_cast<unsigned>(what);
-    words().intercepts[bit / 32] &= ~(1U << (bit % 32));
-}
-
-bool guest::has_next_rip() {
-    constexpr std::uint32_t next_rip_save = 1U << 3;
-    return (cpuid(0x8000'000A).d & next_rip_save) != 0;
-}
-
 void guest::deliver(const pt::vcpu::event& event) {
     using pt::svm::return_address;
     const pt::svm::injection_words what = pt::svm::injection_of(event);
@@ -182,7 +144,7 @@ void guest::deliver(const pt::vcpu::event& event) {
 
 bool guest::enter() {
     words().rax = general.rax;
-    svm_enter(&general, vmcb_.raw, host_.raw);
+    svm_enter(general.by_number(), vmcb_.raw, host_.raw);
     general.rax = words().rax;
     words().tlb_control = 0;
     // QEMU 7.2 stores "invalid" as 32 bits, and the host's state as if it were the guest's.

@@ -17,6 +17,7 @@
 // stands beside the checks.
 #pragma once
 
+#include "../../../examples/kernel/svm.hpp"
 #include "guest_memory.hpp"
 #include "kernel.hpp"
 #include "mapped_memory.hpp"
@@ -38,80 +39,6 @@
 #include <initializer_list>
 
 namespace kernel {
-
-// ------------------------------------------------------------------------------------ the VMCB
-
-/// [amd, Layout of VMCB]
-struct vmcb_segment {
-    std::uint16_t selector;
-    std::uint16_t attributes; ///< bits 55:52 and 47:40 of a descriptor
-    std::uint32_t limit;
-    std::uint64_t base;
-};
-
-struct vmcb {
-    std::uint16_t cr_read_intercepts;
-    std::uint16_t cr_write_intercepts;
-    std::uint32_t dr_intercepts;
-    std::uint32_t exception_intercepts;
-    std::uint32_t intercepts[2]; ///< by the numbers of enum intercept
-    std::uint8_t not_used_1[0x40 - 0x14];
-    std::uint64_t iopm_base_pa;
-    std::uint64_t msrpm_base_pa;
-    std::uint64_t tsc_offset;
-    std::uint32_t guest_asid;
-    std::uint32_t tlb_control;
-    pt::svm::virtual_interrupt_control interrupt_control;
-    pt::svm::guest_interrupt_state interrupt_state;
-    pt::svm::exit_code exit_code;
-    std::uint64_t exit_info_1;
-    std::uint64_t exit_info_2;
-    pt::svm::exit_interrupt_information exit_interrupt;
-    std::uint64_t nested_paging;
-    std::uint8_t not_used_2[0xA8 - 0x98];
-    pt::svm::event_injection injection;
-    std::uint64_t nested_cr3;
-    std::uint64_t lbr_virtualization;
-    std::uint64_t clean;
-    std::uint64_t next_rip;
-    std::uint8_t not_used_3[0x400 - 0xD0];
-
-    vmcb_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
-    std::uint8_t not_used_4[0x4CB - 0x4A0];
-    std::uint8_t cpl;
-    std::uint32_t not_used_5;
-    std::uint64_t efer;
-    std::uint8_t not_used_6[0x548 - 0x4D8];
-    std::uint64_t cr4, cr3, cr0, dr7, dr6, rflags, rip;
-    std::uint8_t not_used_7[0x5D8 - 0x580];
-    std::uint64_t rsp;
-    std::uint8_t not_used_8[0x5F8 - 0x5E0];
-    std::uint64_t rax;
-    std::uint8_t not_used_9[0x640 - 0x600];
-    std::uint64_t cr2;
-    std::uint8_t not_used_10[0x668 - 0x648];
-    std::uint64_t pat;
-};
-static_assert(offsetof(vmcb, iopm_base_pa) == 0x40 && offsetof(vmcb, exit_code) == 0x70);
-static_assert(offsetof(vmcb, injection) == 0xA8 && offsetof(vmcb, next_rip) == 0xC8);
-static_assert(offsetof(vmcb, tr) == 0x490 && offsetof(vmcb, efer) == 0x4D0);
-static_assert(offsetof(vmcb, rip) == 0x578 && offsetof(vmcb, rax) == 0x5F8);
-static_assert(offsetof(vmcb, cr2) == 0x640 && offsetof(vmcb, pat) == 0x668);
-
-/// Instructions and events that exit, by their bits from offset 0Ch of the VMCB on.
-enum class intercept : std::uint8_t {
-    intr = 0,
-    nmi = 1,
-    vintr = 4,
-    cpuid = 18,
-    iret = 20,
-    hlt = 24,
-    ioio = 27,
-    msr = 28,
-    shutdown = 31,
-    vmrun = 32, ///< without it VMRUN takes no VMCB
-    vmmcall = 33,
-};
 
 // ----------------------------------------------------------------------------------- the guest
 
@@ -183,16 +110,11 @@ public:
     /// Over the instruction at RIP.
     void skip_instruction();
 
-    void turn_on(intercept what);
-    void turn_off(intercept what);
-    void turn_on(pt::vcpu::exception_vector what) {
-        words().exception_intercepts |= 1U << static_cast<unsigned>(what);
-    }
-    void turn_off(pt::vcpu::exception_vector what) {
-        words().exception_intercepts &= ~(1U << static_cast<unsigned>(what));
-    }
-    /// CPUID Fn8000_000A, EDX bit 3: whether there is an nRIP.
-    [[nodiscard]] static bool has_next_rip();
+    void turn_on(intercept what) { kernel::turn_on(words(), what); }
+    void turn_off(intercept what) { kernel::turn_off(words(), what); }
+    void turn_on(pt::vcpu::exception_vector what) { kernel::turn_on(words(), what); }
+    void turn_off(pt::vcpu::exception_vector what) { kernel::turn_off(words(), what); }
+    [[nodiscard]] static bool has_next_rip() { return kernel::has_next_rip(); }
 
     /// Delivers that at the next entry, by pt's words.
     void deliver(const pt::vcpu::event& event);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "svm_interrupts.hpp"
 
-#include "processor.hpp"
+#include "../../../examples/kernel/processor.hpp"
 
 namespace kernel {
 

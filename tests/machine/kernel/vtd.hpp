@@ -3,7 +3,7 @@
 // pt's DMA remapping with this kernel's policies, and what the subjects about it have in common.
 #pragma once
 
-#include "interrupts.hpp"
+#include "../../../examples/kernel/interrupts.hpp"
 #include "kernel.hpp"
 
 #include "pt/core/wide_store.hpp"

@@ -74,6 +74,15 @@ TEST_CASE("the guest runs in each mode, and its handlers are seen", "[bochs][vmx
     run_on_bochs("guest");
 }
 
+TEST_CASE("under VMX the VMM's world takes guests through every mode, and keeps them apart",
+          "[bochs][vmx]") {
+    run_on_bochs("vmx_world");
+}
+
+TEST_CASE("under VMX the VMM gets its processor back, whatever the guest does", "[bochs][vmx]") {
+    run_on_bochs("vmx_world_in_time");
+}
+
 TEST_CASE("an access to ports exits as the bitmap says", "[bochs][vmx][rule 22]") {
     run_on_bochs("io_bitmap");
 }

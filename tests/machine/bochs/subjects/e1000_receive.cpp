@@ -8,7 +8,7 @@
 // Where Bochs 2.7 is not the hardware: with no buffer posted since the receiver was enabled, it takes
 // the whole ring for posted; it has neither RXCSUM nor RDTR and RADV; and the CRC, where it is not
 // stripped, is 4 bytes that it leaves as they are.
-#include "../../kernel/interrupts.hpp"
+#include "../../../../examples/kernel/interrupts.hpp"
 #include "../../kernel/kernel.hpp"
 #include "../e1000.hpp"
 

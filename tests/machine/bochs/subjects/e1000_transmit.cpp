@@ -8,7 +8,7 @@
 // TADV and IDE; it does nothing when a legacy descriptor asks for a checksum (IC); VET is 0 after a
 // reset, so it is set here; in the segments of an IPv6 packet it counts the IPv6 header as payload; and
 // where segments use up the payload exactly, it sends the headers once more, with nothing behind them.
-#include "../../kernel/interrupts.hpp"
+#include "../../../../examples/kernel/interrupts.hpp"
 #include "../../kernel/kernel.hpp"
 #include "../e1000.hpp"
 

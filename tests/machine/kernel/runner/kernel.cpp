@@ -195,6 +195,15 @@ TEST_CASE("a guest runs under SVM in each mode, on nested tables by pt", "[kerne
     run_in_kernel("svm_guest", {no_unit});
 }
 
+TEST_CASE("under SVM the VMM's world takes guests through every mode, and keeps them apart",
+          "[kernel][svm]") {
+    run_in_kernel("svm_world", {no_unit});
+}
+
+TEST_CASE("under SVM the VMM gets its processor back, whatever the guest does", "[kernel][svm]") {
+    run_in_kernel("svm_world_in_time", {no_unit});
+}
+
 TEST_CASE("IN and OUT exit where the I/O permissions map of pt says so, and nowhere else",
           "[kernel][svm][rule 22]") {
     run_in_kernel("svm_io_map", {no_unit});

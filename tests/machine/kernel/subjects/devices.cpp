@@ -2,8 +2,8 @@
 //
 // The devices as they are without a remapping unit, or with one that nobody has turned on: what the
 // other subjects build on.
+#include "../../../../examples/kernel/interrupts.hpp"
 #include "../edu.hpp"
-#include "../interrupts.hpp"
 #include "../kernel.hpp"
 #include "../nic.hpp"
 

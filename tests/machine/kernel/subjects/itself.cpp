@@ -2,7 +2,7 @@
 //
 // The kernel itself: what every other subject believes of it. Told to, it fails in each way that
 // the runner must notice.
-#include "../interrupts.hpp"
+#include "../../../../examples/kernel/interrupts.hpp"
 #include "../kernel.hpp"
 
 #include "pt/core/contract.hpp"

@@ -6,7 +6,7 @@
 #include "../guest_tests/instructions.hpp"
 #include "../svm_interrupts.hpp"
 
-#include "../interrupts.hpp"
+#include "../../../../examples/kernel/interrupts.hpp"
 
 #include "pt/lapic/bus.hpp"
 #include "pt/lapic/host_vector_routes.hpp"

@@ -11,9 +11,9 @@
 #include "../guest_tests/instructions.hpp"
 #include "../svm_interrupts.hpp"
 
+#include "../../../../examples/kernel/interrupts.hpp"
+#include "../../../../examples/kernel/io_apic.hpp"
 #include "../edu.hpp"
-#include "../interrupts.hpp"
-#include "../io_apic.hpp"
 #include "../nic.hpp"
 
 #include "pt/lapic/bus.hpp"

@@ -6,8 +6,8 @@
 // Where QEMU 7.2 is not the hardware: what is blocked leaves no fault record; a request in
 // compatibility format passes; a DMA write into the interrupt range and a message of the I/O APIC
 // are not asked for their source id (an MSI is). So nothing is said here of these.
+#include "../../../../examples/kernel/io_apic.hpp"
 #include "../edu.hpp"
-#include "../io_apic.hpp"
 #include "../nic.hpp"
 #include "../vtd.hpp"
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // The first sector of the disk: a multiboot loader of the smallest kind. Firmware loads it to 0x7C00 and enters it in
-// real mode, with the drive's number in DL. It loads sector 1, the multiboot information that the runner has written,
-// to 0x7E00, and what comes behind, the kernel as it lies in memory, to 1 MiB.
+// real mode, with the drive's number in DL. It loads sector 1, the multiboot information that whoever made the disk has
+// written, to 0x7E00, and what comes behind, the kernel as it lies in memory, to KERNEL_BASE, which the command line
+// gives: a multiple of 1 MiB, such that the kernel does not reach past a multiple of 16 MiB.
     .set magic,       0x2BADB002 // what a multiboot loader says it is
     .set information, 0x7E00
     .set sectors,     information + 4 // of the kernel, where multiboot has a field that does not count here
-    .set kernel,      0x100000
+    .set kernel,      KERNEL_BASE
     .set entry,       kernel + 28     // a field of the kernel's multiboot header, which comes first
     .set buffer,      0x10000
     .set at_once,     64              // sectors
@@ -32,7 +33,7 @@ _start:
 
     mov sectors, %ebp
 2:  call read
-    // INT 15H, AH = 87H: moves CX words between any two places below 16 MiB.
+    // INT 15H, AH = 87H: moves CX words between any two places, which descriptors describe.
     mov $move_descriptors, %si
     mov $at_once * 256, %cx
     mov $0x87, %ah
@@ -60,7 +61,7 @@ read: // INT 13H, AH = 42H: reads what the packet says.
     jc failed
     ret
 
-failed: // The runner misses the kernel's end.
+failed: // Whoever watches misses the kernel's words.
     hlt
     jmp failed
 
@@ -88,8 +89,8 @@ move_descriptors:
     .quad 0x000093000000FFFF + (buffer << 16) // data, 64 KiB, from the buffer
     .word 0xFFFF                              // and to
 move_target:
-    .long kernel + 0x93000000                 // a base of 24 bits
-    .word 0
+    .long (kernel & 0xFFFFFF) + 0x93000000    // the low 24 bits of its base
+    .byte 0, kernel >> 24                     // and the high ones
     .quad 0, 0
 
 descriptors:

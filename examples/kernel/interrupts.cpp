@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "interrupts.hpp"
 
+#include "end.hpp"
+#include "mmio.hpp"
+#include "output.hpp"
+#include "ports.hpp"
+
 #include "pt/core/mmio.hpp"
 #include "pt/core/reg.hpp"
 #include "pt/lapic/registers.hpp"
@@ -8,18 +13,6 @@
 extern "C" const char interrupt_stubs[]; // in boot.S, 16 bytes each
 
 namespace kernel {
-
-/// What boot.S leaves on the stack.
-struct interrupt_frame {
-    std::uint64_t registers[15];
-    std::uint64_t vector;
-    std::uint64_t error_code;
-    std::uint64_t rip;
-    std::uint64_t cs;
-    std::uint64_t rflags;
-    std::uint64_t rsp;
-    std::uint64_t ss;
-};
 
 namespace {
 
@@ -61,6 +54,11 @@ struct divide_configuration : pt::reg<divide_configuration, std::uint32_t> {
     static constexpr pt::field_list fields{divide};
 };
 
+constexpr std::uint32_t current_count = 0x390;
+
+/// Of the local APIC's timer.
+std::uint64_t ticks_per_millisecond = 1'000'000;
+
 constexpr pt::hpa local_apic_base{0xFEE0'0000};
 mmio local_apic() { return mmio{local_apic_base}; }
 
@@ -79,11 +77,13 @@ gate gates[256];
 
 std::uint32_t counts[256];
 void (*actions[256])();
+void (*all_taken)(std::uint8_t) = nullptr; // while take_pending_interrupts() runs
+bool (*exception_handler)(interrupt_frame&) = nullptr;
 
 void load_gates() {
     constexpr std::uint64_t code_segment = 0x08;        // as in boot.S
     constexpr std::uint64_t present_interrupt = 0x8E00; // ring 0, interrupts off inside
-    for (unsigned vector = 0; vector < 256; ++vector) {
+    for (std::size_t vector = 0; vector < 256; ++vector) {
         const auto handler = reinterpret_cast<std::uintptr_t>(interrupt_stubs + 16 * vector);
         gates[vector] = {(handler & 0xFFFF) | code_segment << 16 | present_interrupt << 32 |
                              (handler & 0xFFFF'0000) << 32,
@@ -101,8 +101,8 @@ void load_gates() {
 void start_interrupts() {
     load_gates();
 
-    // Firmware has left the 8259s on, and they come in here: its timer would go on. Bochs 2.7 lets them
-    // in even then, so they are masked themselves.
+    // Firmware has left the 8259s on, and they come in here: its timer would go on. Bochs 2.7 lets
+    // them in even then, so they are masked themselves.
     write(lvt_lint0{lvt_lint0::masked(true)});
     ports io;
     io.out8(pt::io_port{0x21}, 0xFF);
@@ -124,7 +124,7 @@ std::uint32_t taken(std::uint8_t vector) { return counts[vector]; }
 
 std::uint32_t taken_in_all() {
     std::uint32_t all = 0;
-    for (unsigned vector = first_test_vector; vector <= last_test_vector; ++vector) {
+    for (unsigned vector = first_free_vector; vector <= last_free_vector; ++vector) {
         all += counts[vector];
     }
     return all;
@@ -138,19 +138,62 @@ void forget_interrupts() {
 
 void call_at(std::uint8_t vector, void (*action)()) { actions[vector] = action; }
 
+void end_interrupt() { write(end_of_interrupt{end_of_interrupt::zero(0)}); }
+
+void take_pending_interrupts(void (*taken)(std::uint8_t vector)) {
+    all_taken = taken;
+    // The instruction behind STI is still protected.
+    asm volatile("sti; nop; cli" : : : "memory");
+    all_taken = nullptr;
+}
+
+void take_next_interrupts(void (*taken)(std::uint8_t vector)) {
+    all_taken = taken;
+    asm volatile("sti; hlt; cli" : : : "memory");
+    all_taken = nullptr;
+}
+
+void handle_exceptions(bool (*handler)(interrupt_frame&)) { exception_handler = handler; }
+
 pt::pci::msi_message compatibility_message(std::uint8_t vector) {
     return {local_apic_base.raw | std::uint64_t{apic_id()} << 12, vector};
 }
 
-void wait_for_interrupt(std::uint64_t nanoseconds) {
-    // QEMU's timer counts nanoseconds. Another rate would make the wait shorter or longer, and
-    // those who wait look at the clock.
+void start_timer(std::uint64_t nanoseconds) {
+    // Another rate than the one assumed makes the wait shorter or longer, and those who wait look
+    // at the clock.
     constexpr std::uint64_t longest = 1'000'000'000;
-    const std::uint64_t count = nanoseconds < longest ? nanoseconds : longest;
-    write(initial_count{initial_count::count(static_cast<std::uint32_t>(count))});
+    const std::uint64_t wanted = nanoseconds < longest ? nanoseconds : longest;
+    const std::uint64_t count = wanted * ticks_per_millisecond / 1'000'000;
+    const std::uint64_t least = wanted == 0 ? 0 : 1;
+    write(initial_count{
+        initial_count::count(static_cast<std::uint32_t>(count < least ? least : count))});
+}
+
+void measure_timer() {
+    mmio page = local_apic();
+    clock time;
+    constexpr std::uint64_t millisecond = 1'000'000;
+    constexpr std::uint32_t from = 0xFFFF'FFFF;
+    write(lvt_timer{lvt_timer::masked(true), lvt_timer::vector(timer_vector)});
+    write(initial_count{initial_count::count(from)});
+    const std::uint64_t start = time.now();
+    std::uint64_t passed = 0;
+    while (passed < millisecond) {
+        passed = time.now() - start;
+    }
+    const std::uint64_t ticks = from - page.read32(current_count);
+    write(initial_count{initial_count::count(0)});
+    write(lvt_timer{lvt_timer::timer_mode(lvt_timer::mode::one_shot),
+                    lvt_timer::vector(timer_vector)});
+    ticks_per_millisecond = ticks * millisecond / passed;
+}
+
+void wait_for_interrupt(std::uint64_t nanoseconds) {
+    start_timer(nanoseconds);
     // Interrupts are off for one more instruction after STI: none gets between it and HLT.
     asm volatile("sti; hlt; cli" : : : "memory");
-    write(initial_count{initial_count::count(0)});
+    start_timer(0);
 }
 
 void pause_for(std::uint64_t nanoseconds) {
@@ -163,20 +206,30 @@ void pause_for(std::uint64_t nanoseconds) {
 
 } // namespace kernel
 
-extern "C" void interrupt_taken(const kernel::interrupt_frame& frame) {
+extern "C" void interrupt_taken(kernel::interrupt_frame& frame) {
     using namespace kernel;
     if (frame.vector < 32) {
+        if (exception_handler != nullptr && exception_handler(frame)) {
+            return;
+        }
         std::uint64_t address = 0;
         asm volatile("mov %%cr2, %0" : "=r"(address));
-        say("exception ", frame.vector, ", error code ", frame.error_code, ", at ", frame.rip,
-            ", CR2 ", address);
+        print_line("  exception ", frame.vector, ", error code ", frame.error_code, ", at ",
+                   frame.rip, ", CR2 ", address);
         give_up("exception");
     }
-    ++counts[frame.vector];
-    if (actions[frame.vector] != nullptr) {
-        actions[frame.vector]();
+    const auto vector = static_cast<std::uint8_t>(frame.vector);
+    if (all_taken != nullptr) {
+        if (vector != spurious_vector) {
+            all_taken(vector);
+        }
+        return;
     }
-    if (frame.vector != spurious_vector) { // which needs no end [sdm]
-        write(end_of_interrupt{end_of_interrupt::zero(0)});
+    ++counts[vector];
+    if (actions[vector] != nullptr) {
+        actions[vector]();
+    }
+    if (vector != spurious_vector) { // which needs no end [sdm]
+        end_interrupt();
     }
 }

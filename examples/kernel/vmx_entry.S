@@ -4,8 +4,9 @@
     .set host_rsp, 0x6C14 // the field of the VMCS
 
     .text
-    // enum class vmx_outcome vmx_enter(registers* rdi, bool launched esi). An exit arrives at vmx_exit with the stack as
-    // it was at the entry, the address of the registers on top. Their order is that of kernel::registers.
+    // enum class vmx_outcome vmx_enter(std::uint64_t* rdi: the general registers by their numbers, bool launched esi).
+    // RSP of the guest is in the VMCS, and not touched here. An exit arrives at vmx_exit with the stack as it was at the
+    // entry, the address of the registers on top.
     .globl vmx_enter
 vmx_enter:
     push %rbx
@@ -22,17 +23,17 @@ vmx_enter:
     mov 8(%rdi), %rcx
     mov 16(%rdi), %rdx
     mov 24(%rdi), %rbx
-    mov 32(%rdi), %rbp
-    mov 40(%rdi), %rsi
-    mov 56(%rdi), %r8
-    mov 64(%rdi), %r9
-    mov 72(%rdi), %r10
-    mov 80(%rdi), %r11
-    mov 88(%rdi), %r12
-    mov 96(%rdi), %r13
-    mov 104(%rdi), %r14
-    mov 112(%rdi), %r15
-    mov 48(%rdi), %rdi
+    mov 40(%rdi), %rbp
+    mov 48(%rdi), %rsi
+    mov 64(%rdi), %r8
+    mov 72(%rdi), %r9
+    mov 80(%rdi), %r10
+    mov 88(%rdi), %r11
+    mov 96(%rdi), %r12
+    mov 104(%rdi), %r13
+    mov 112(%rdi), %r14
+    mov 120(%rdi), %r15
+    mov 56(%rdi), %rdi
     jnz 0f
     vmlaunch
     jmp 1f
@@ -51,18 +52,18 @@ vmx_exit:
     mov %rcx, 8(%rdi)
     mov %rdx, 16(%rdi)
     mov %rbx, 24(%rdi)
-    mov %rbp, 32(%rdi)
-    mov %rsi, 40(%rdi)
-    mov %r8, 56(%rdi)
-    mov %r9, 64(%rdi)
-    mov %r10, 72(%rdi)
-    mov %r11, 80(%rdi)
-    mov %r12, 88(%rdi)
-    mov %r13, 96(%rdi)
-    mov %r14, 104(%rdi)
-    mov %r15, 112(%rdi)
+    mov %rbp, 40(%rdi)
+    mov %rsi, 48(%rdi)
+    mov %r8, 64(%rdi)
+    mov %r9, 72(%rdi)
+    mov %r10, 80(%rdi)
+    mov %r11, 88(%rdi)
+    mov %r12, 96(%rdi)
+    mov %r13, 104(%rdi)
+    mov %r14, 112(%rdi)
+    mov %r15, 120(%rdi)
     pop %rax
-    mov %rax, 48(%rdi)
+    mov %rax, 56(%rdi)
     pop %rdi
     xor %eax, %eax
 3:  pop %r15

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // The kernel's interrupts. The handler only counts and signals the end of the interrupt; an
-// exception ends the run as a failed one.
+// exception ends the run as a failed one, unless somebody handles it.
 #pragma once
 
-#include "kernel.hpp"
+#include "clock.hpp"
 
 #include "pt/pci/msi.hpp"
 
@@ -13,9 +13,9 @@
 
 namespace kernel {
 
-/// Vectors that the kernel itself uses. Tests may have those from 0x30 to 0xEF.
-inline constexpr std::uint8_t first_test_vector = 0x30;
-inline constexpr std::uint8_t last_test_vector = 0xEF;
+/// Vectors that are free for whoever wants them, and those that the kernel itself uses.
+inline constexpr std::uint8_t first_free_vector = 0x30;
+inline constexpr std::uint8_t last_free_vector = 0xEF;
 inline constexpr std::uint8_t timer_vector = 0xFE;
 inline constexpr std::uint8_t spurious_vector = 0xFF;
 
@@ -28,17 +28,49 @@ std::uint8_t apic_id();
 
 /// How many interrupts with that vector arrived since the last forget_interrupts().
 std::uint32_t taken(std::uint8_t vector);
-/// How many with a vector of the tests' arrived in all.
+/// How many with one of the free vectors arrived in all.
 std::uint32_t taken_in_all();
 void forget_interrupts();
 
-/// Has `action` called when that vector arrives, before the end of the interrupt is signalled: by then
-/// a level-triggered line must be down. nullptr: nothing is called any more.
+/// Has `action` called when that vector arrives, before the end of the interrupt is signalled: by
+/// then a level-triggered line must be down. nullptr: nothing is called any more.
 void call_at(std::uint8_t vector, void (*action)());
+
+/// Signals the end of the interrupt that has the highest priority of those in service.
+void end_interrupt();
+
+/// Lets those interrupts in that wait, the one with the highest priority first, and gives each to
+/// `taken` in place of all that would happen otherwise. They stay in service: one end_interrupt()
+/// for each is the caller's. A spurious one is left out, since it needs no end.
+void take_pending_interrupts(void (*taken)(std::uint8_t vector));
+/// The same, and halts until there is one.
+void take_next_interrupts(void (*taken)(std::uint8_t vector));
+
+/// What boot.S leaves on the stack when an interrupt or an exception arrives.
+struct interrupt_frame {
+    std::uint64_t registers[15]; ///< r15 r14 r13 r12 r11 r10 r9 r8 rbp rdi rsi rdx rcx rbx rax
+    std::uint64_t vector;
+    std::uint64_t error_code; ///< 0 where the exception has none
+    std::uint64_t rip;
+    std::uint64_t cs;
+    std::uint64_t rflags;
+    std::uint64_t rsp;
+    std::uint64_t ss;
+};
+
+/// Has `handler` called at each exception and at an NMI. True: it is handled, and the program goes
+/// on with what the frame holds then. False: it ends the run, as without a handler.
+void handle_exceptions(bool (*handler)(interrupt_frame& frame));
 
 /// What a function must write to raise that vector here, in compatibility format [sdm, Message
 /// Signalled Interrupts]: fixed delivery, edge, physical destination.
 pt::pci::msi_message compatibility_message(std::uint8_t vector);
+
+/// Has timer_vector raised once, after about so many nanoseconds; 0: not at all. Whoever waits
+/// below takes the timer for that. It is taken for one that counts nanoseconds, as QEMU's does,
+/// until it has been measured by the clock, which must run.
+void start_timer(std::uint64_t nanoseconds);
+void measure_timer();
 
 /// Waits for the next interrupt, or for about so many nanoseconds: the timer of the local APIC ends
 /// it. The one place where interrupts are on.
@@ -72,7 +104,7 @@ inline bool arrives(std::uint8_t vector) {
     return wait_until([vector] { return taken(vector) != 0; });
 }
 
-/// Whether no vector of the tests' arrives as long as a test waits for what must not come.
+/// Whether none of the free vectors arrives as long as a test waits for what must not come.
 inline bool nothing_arrives() {
     pause_for(long_enough);
     return taken_in_all() == 0;

@@ -3,7 +3,8 @@
 // The machine's I/O APIC, and the interval timer (8254), whose output is its input 2.
 #pragma once
 
-#include "kernel.hpp"
+#include "mmio.hpp"
+#include "ports.hpp"
 
 #include <cstdint>
 

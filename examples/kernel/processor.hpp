@@ -9,10 +9,15 @@ namespace kernel {
 
 enum class msr : std::uint32_t {
     feature_control = 0x3A,
+    sysenter_cs = 0x174,
+    sysenter_esp = 0x175,
+    sysenter_eip = 0x176,
+    pat = 0x277,
     vmx_basic = 0x480,
     vmx_misc = 0x485,
     vmx_cr0_fixed_0 = 0x486,
     vmx_cr4_fixed_0 = 0x488,
+    vmx_cr4_fixed_1 = 0x489,
     vmx_secondary_controls = 0x48B,
     vmx_ept_vpid = 0x48C,
     vmx_true_pin_based_controls = 0x48D,
@@ -20,6 +25,13 @@ enum class msr : std::uint32_t {
     vmx_true_exit_controls = 0x48F,
     vmx_true_entry_controls = 0x490,
     efer = 0xC000'0080,
+    star = 0xC000'0081,
+    lstar = 0xC000'0082,
+    cstar = 0xC000'0083,
+    fmask = 0xC000'0084,
+    fs_base = 0xC000'0100,
+    gs_base = 0xC000'0101,
+    kernel_gs_base = 0xC000'0102,
     vm_cr = 0xC001'0114,
     vm_hsave_pa = 0xC001'0117,
 };
@@ -35,6 +47,30 @@ inline void write_msr(msr which, std::uint64_t value) {
     asm volatile("wrmsr" : : "c"(which), "a"(value), "d"(value >> 32) : "memory");
 }
 
+inline std::uint64_t read_cr0() {
+    std::uint64_t value = 0;
+    asm volatile("mov %%cr0, %0" : "=r"(value));
+    return value;
+}
+inline std::uint64_t read_cr2() {
+    std::uint64_t value = 0;
+    asm volatile("mov %%cr2, %0" : "=r"(value));
+    return value;
+}
+inline std::uint64_t read_cr3() {
+    std::uint64_t value = 0;
+    asm volatile("mov %%cr3, %0" : "=r"(value));
+    return value;
+}
+inline std::uint64_t read_cr4() {
+    std::uint64_t value = 0;
+    asm volatile("mov %%cr4, %0" : "=r"(value));
+    return value;
+}
+inline void write_cr0(std::uint64_t value) { asm volatile("mov %0, %%cr0" : : "r"(value)); }
+inline void write_cr2(std::uint64_t value) { asm volatile("mov %0, %%cr2" : : "r"(value)); }
+inline void write_cr4(std::uint64_t value) { asm volatile("mov %0, %%cr4" : : "r"(value)); }
+
 struct cpuid_leaf {
     std::uint32_t a = 0;
     std::uint32_t b = 0;
@@ -42,8 +78,8 @@ struct cpuid_leaf {
     std::uint32_t d = 0;
 };
 
-inline cpuid_leaf cpuid(std::uint32_t leaf) {
-    cpuid_leaf found{.a = leaf};
+inline cpuid_leaf cpuid(std::uint32_t leaf, std::uint32_t subleaf = 0) {
+    cpuid_leaf found{.a = leaf, .c = subleaf};
     asm volatile("cpuid" : "+a"(found.a), "=b"(found.b), "+c"(found.c), "=d"(found.d));
     return found;
 }

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The words that the loader passes to the kernel.
+#pragma once
+
+#include "pt/core/result.hpp"
+
+#include <cstdint>
+
+namespace kernel {
+
+/// All of them, separated by blanks; at first none.
+void set_command_line(const char* all);
+const char* command_line();
+
+/// Whether the word is on the command line.
+bool told(const char* word);
+/// What stands behind `start` in the first word that begins with it, up to the next blank or the
+/// end; nullptr if there is none.
+const char* told_after(const char* start);
+/// The same as a decimal number, or one in hexadecimal after 0x. errc::absent: there is no such
+/// word; errc::malformed: no such number.
+pt::result<std::uint64_t> number_told(const char* start);
+
+/// Whether a word of the command line, as told_after() gives it, is that one.
+bool is_word(const char* at, const char* word);
+
+} // namespace kernel
