@@ -460,9 +460,9 @@ public:
                     write_config(0x1C, width::dword, msi_x_here) &&
                     write_config(0x04, width::word, 7);
         for (unsigned n = 0; n + 1 != nic_vectors; ++n) {
-            good = good && store(msi_x_here + 16 * n, 0xFEE0'0000) &&
-                   store(msi_x_here + 16 * n + 8, guest_vector(n)) &&
-                   store(msi_x_here + 16 * n + 12, 0);
+            const std::uint64_t entry = msi_x_here + std::uint64_t{16} * n;
+            good = good && store(entry, 0xFEE0'0000) && store(entry + 8, guest_vector(n)) &&
+                   store(entry + 12, 0);
         }
         return good && write_config(0xA2, width::word, 0x8000);
     }

@@ -43,6 +43,7 @@ struct cpu_ports {
 };
 
 template <class Word>
+// NOLINTNEXTLINE(readability-non-const-parameter): it is written to by whoever asks for the word
 volatile Word& device_word(volatile unsigned char* at) {
     return *reinterpret_cast<volatile Word*>(at);
 }

@@ -51,7 +51,8 @@ void load_gates() {
     constexpr std::uint64_t code_segment = 0x08;        // as in boot.S
     constexpr std::uint64_t present_interrupt = 0x8E00; // ring 0, interrupts off inside
     for (unsigned vector = 0; vector < 256; ++vector) {
-        const auto handler = reinterpret_cast<std::uintptr_t>(interrupt_stubs + 16 * vector);
+        const auto handler =
+            reinterpret_cast<std::uintptr_t>(interrupt_stubs + std::size_t{16} * vector);
         gates[vector] = {(handler & 0xFFFF) | code_segment << 16 | present_interrupt << 32 |
                              (handler & 0xFFFF'0000) << 32,
                          handler >> 32};

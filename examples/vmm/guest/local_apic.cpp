@@ -4,7 +4,6 @@
 namespace guest {
 
 using pt::lapic::interrupt_command;
-using pt::lapic::local_apic_version;
 using pt::lapic::local_vector_entry;
 
 std::uint32_t local_apic::id() {

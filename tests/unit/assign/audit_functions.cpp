@@ -381,6 +381,7 @@ TEST_CASE("random tables are judged as function by function", "[assign][audit]")
             mine.insert(static_cast<std::uint16_t>(below(0x1'0000)));
         }
         std::vector<owned_function> list;
+        list.reserve(mine.size());
         for (const std::uint16_t id : mine) {
             list.push_back({.address = pt::pci::function_address::from_source_id(id)});
         }

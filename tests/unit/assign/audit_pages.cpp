@@ -23,7 +23,6 @@ namespace {
 using namespace pt::assign;
 using pt::gpa;
 using pt::hpa;
-using pt::KiB;
 using pt::MiB;
 using pt::range;
 

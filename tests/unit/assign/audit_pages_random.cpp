@@ -12,9 +12,6 @@ using namespace audit_model;
 using paging_model::ept_subject;
 using paging_model::second_stage_subject;
 using paging_model::x86_64_subject;
-using pt::KiB;
-using pt::MiB;
-using pt::range;
 
 /// Tables that are made entry by entry, out of the frames of an image.
 template <class Subject>

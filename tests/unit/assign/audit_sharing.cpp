@@ -19,7 +19,6 @@ using pt::errc;
 using pt::gpa;
 using pt::hpa;
 using pt::io_port;
-using pt::range;
 using pt::vtd::translation;
 
 struct record {

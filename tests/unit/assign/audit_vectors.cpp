@@ -265,6 +265,7 @@ TEST_CASE("random tables: every entry that a function of the guest can use is it
             mine.insert(static_cast<std::uint16_t>((random() % 3 << 8) | random() % 16));
         }
         std::vector<owned_function> list;
+        list.reserve(mine.size());
         for (const std::uint16_t id : mine) {
             list.push_back({.address = pt::pci::function_address::from_source_id(id)});
         }

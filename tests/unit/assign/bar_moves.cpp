@@ -350,7 +350,7 @@ TEST_CASE("a BAR of several pieces is mapped whole or not at all", "[assign][bar
         CHECK(g->reach(0x9020'0000) == "nowhere");
         CHECK(g->reach(0x9020'1000) == "e0601000");
         CHECK(g->reach(0x903F'F000) == "e07ff000");
-        CHECK(g->audit() == std::vector<std::string>{});
+        CHECK(g->audit().empty());
         if (!was_reached) {
             break;
         }
@@ -514,7 +514,7 @@ void check_isolation(scene& s) {
         REQUIRE(((port >= 0xC000 && port < 0xC020) || (port >= 0xC100 && port < 0xC120)));
     }
     REQUIRE(g.is_right());
-    REQUIRE(s.g->audit() == std::vector<std::string>{});
+    REQUIRE(s.g->audit().empty());
 }
 
 TEST_CASE("random guests with faults at every call: never more than their own, and all settles",

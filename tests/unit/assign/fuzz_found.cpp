@@ -1,4 +1,6 @@
-// SPDX-License-Identifier: BSL-1.0 What the fuzz target `assigned_device` has found, each as small
+// SPDX-License-Identifier: BSL-1.0
+//
+// What the fuzz target `assigned_device` has found, each as small
 // as it gets.
 #include "simulated_vmm.hpp"
 

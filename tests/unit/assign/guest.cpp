@@ -45,7 +45,7 @@ TEST_CASE("memory is the processors' and the devices', or the processors' alone"
     REQUIRE(guest.give_memory(more, more_at));
     CHECK(s.g->reach(0x4000'2000) == "500005000");
     CHECK(s.n->dma_to(0x4000'2008) == "500005008");
-    CHECK(s.g->audit() == lines{});
+    CHECK(s.g->audit().empty());
     CHECK(guest.take_memory({more.first(), 0x1000}) == error{errc::absent, 0x4000'0000});
     REQUIRE(guest.take_memory(more));
     CHECK(s.g->reach(0x4000'2000) == "nowhere");
@@ -54,7 +54,7 @@ TEST_CASE("memory is the processors' and the devices', or the processors' alone"
     REQUIRE(guest.give_memory(more, more_at, memory_reach::processors_only));
     CHECK(s.g->reach(0x4000'2000) == "500005000");
     CHECK(s.n->dma_to(0x4000'2008) == "blocked");
-    CHECK(s.g->audit() == lines{});
+    CHECK(s.g->audit().empty());
     REQUIRE(guest.take_memory(more));
     CHECK(guest.take_memory(apic_page) == error{errc::absent, 0xFEE0'0000});
     CHECK(guest.take_memory({}) == error{errc::absent, 0});
@@ -82,7 +82,7 @@ TEST_CASE("memory does not lie where something else is", "[assign][guest]") {
           errc::not_supported);
     CHECK(s.g->mapped() == before);
     CHECK(s.g->space.size() == 4);
-    CHECK(s.g->audit() == lines{});
+    CHECK(s.g->audit().empty());
     REQUIRE(guest.give_memory({gpa{0xFEE1'0000}, 0x1000}, more_at, memory_reach::processors_only));
 }
 
@@ -110,7 +110,7 @@ TEST_CASE("whichever call fails in give_memory(), nothing is given", "[assign][g
                 CHECK(s.n->dma_to(0x4000'0000) == "blocked");
                 REQUIRE(s.g->guest.give_memory(more, more_at));
             }
-            CHECK(s.g->audit() == lines{});
+            CHECK(s.g->audit().empty());
             REQUIRE(s.g->guest.take_memory(more));
             CHECK(look_at(*s.g, *s.n) == before);
             if (!was_reached) {
@@ -152,7 +152,7 @@ TEST_CASE("what could not be taken away for good is nobody's until settle() succ
             }
             REQUIRE(s.g->guest.settle());
             CHECK(look_at(*s.g, *s.n) == before);
-            CHECK(s.g->audit() == lines{});
+            CHECK(s.g->audit().empty());
             if (!was_reached) {
                 break;
             }
@@ -168,7 +168,7 @@ TEST_CASE("the audit over what owned() says finds damage of each kind", "[assign
     s.g->place(5, 0x9001'0200); // in the same page
     s.g->place(2, 0xC000);
     s.g->decode(3);
-    REQUIRE(s.g->audit() == lines{});
+    REQUIRE(s.g->audit().empty());
     const auto damaged = [&] {
         const lines found = s.g->audit();
         return found.size() == 1 ? found[0] : std::to_string(found.size()) + " findings";
@@ -199,7 +199,7 @@ TEST_CASE("the audit over what owned() says finds damage of each kind", "[assign
         CHECK(damaged().find("0x70000000") != std::string::npos);
         REQUIRE(s.g->domain.unmap({pt::iova{0x7000'0000}, 0x1000}));
     }
-    CHECK(s.g->audit() == lines{});
+    CHECK(s.g->audit().empty());
     pt::assign::ownership_lists<4, 4, 4, 16> small;
     CHECK(s.g->guest.owned(small.room(), 0).error() == error{errc::busy, 4});
 }

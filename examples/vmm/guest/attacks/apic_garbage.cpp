@@ -222,8 +222,9 @@ void garble_x2apic() {
     std::uint32_t taken_up = 0;
     for (unsigned i = 0; i != 4000; ++i) {
         const std::uint32_t number = 0x800 + random.below(0x100);
+        const std::uint32_t few_bits = random();
         std::uint64_t value =
-            random.below(2) == 0 ? static_cast<std::uint32_t>(with_free_vector(random() & random()))
+            random.below(2) == 0 ? static_cast<std::uint32_t>(with_free_vector(few_bits & random()))
                                  : with_free_vector(random.wide());
         if (number == msr(interrupt_command::offset)) {
             value = (value & ~std::uint64_t{0xFFFF'FFFF}) |

@@ -173,7 +173,7 @@ void attack_dma_outside(nic& device) {
     } else {
         tell("frames to everywhere below 4 GiB, in steps of 16 MiB");
         for (std::uint64_t at = end_of_ram().raw; good && at < 4 * pt::GiB;
-             at += 16 * 7 * pt::MiB) {
+             at += pt::MiB * 16 * 7) {
             good = write_to_seven(device, at);
         }
         check(good, "the NIC is there afterwards");

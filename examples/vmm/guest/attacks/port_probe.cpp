@@ -98,9 +98,10 @@ void out_words_backwards(std::uint16_t port, string_io& from) {
 
 void check_strings() {
     constexpr std::uint16_t post = 0x80; // of the power-on self test: it takes everything
-    string_io all{buffer + 100, 2 * 4096};
+    constexpr std::uint32_t two_pages = 8192;
+    string_io all{buffer + 100, two_pages};
     in_bytes(post, all);
-    check(all.count == 0 && all.memory == buffer + 100 + 2 * 4096,
+    check(all.count == 0 && all.memory == buffer + 100 + two_pages,
           "8192 bytes by REP INS, across pages: counter and pointer are at the end");
     string_io none{buffer, 0};
     out_bytes(post, none);

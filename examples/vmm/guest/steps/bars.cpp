@@ -69,7 +69,8 @@ void move_memory(nic& device) {
     const std::uint64_t old = device.memory().address;
     kernel::mmio before = device.registers();
     before.write32(mark_register, first_mark);
-    const std::uint64_t new_place = free_memory + 0x100'0000U * device.function().device;
+    const std::uint64_t new_place =
+        free_memory + std::uint64_t{0x100'0000} * device.function().device;
 
     if (!check(device.move_memory(new_place), "BAR 0 moves to ", new_place)) {
         return;
