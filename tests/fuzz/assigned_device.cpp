@@ -247,7 +247,7 @@ private:
                                        .reset = strictly ? assign::reset_need::required
                                                          : assign::reset_need::where_possible};
         if (!with_msi_x) {
-            options.shown.shown = options.shown.shown.without(pt::pci::capability_id::msi_x);
+            options.view.shown = options.view.shown.without(pt::pci::capability_id::msi_x);
         }
         const unsigned fired = w_->faults.fired;
         const result<void> done = mine->assign(options);
@@ -687,11 +687,6 @@ private:
     // -------------------------------------------------------------------------------- the judges
 
     void finish_step(unsigned how) {
-        // A unit that was away for longer, so that its queue ran full, is not used any more.
-        steps_without_unit_ = unit_is_broken_ ? steps_without_unit_ + 1 : 0;
-        if (steps_without_unit_ > 8) {
-            repair();
-        }
         for (unsigned g = 0; g < guest_count; ++g) {
             quiet_[g] = false;
             if ((how >> g & 7) != 7) { // the guest is entered
@@ -1286,7 +1281,6 @@ private:
     bool quiet_[guest_count]{};
     bool half_written_ = false; ///< a look into configuration space would say that it is whole
     bool unit_is_broken_ = false;
-    unsigned steps_without_unit_ = 0;
 };
 
 } // namespace

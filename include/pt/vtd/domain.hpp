@@ -201,14 +201,27 @@ public:
         }
         auto hardware = base::machine().policies().mutex;
         const scoped_lock held{hardware};
-        const result<std::uint16_t> id = base::id();
-        if (!id) {
-            return id.error();
+        const result<translation> through = through_tables(*root);
+        if (!through) {
+            return through.error();
         }
-        const translation through = translation::second_stage(*root, table_.format(), *id);
         return base::take(node, [&](const auto&) -> result<translation> {
-            return base::completed(node, through);
+            return base::completed(node, *through);
         });
+    }
+
+    /// What the entries of its functions say, whether there are any or not: for an audit, as what
+    /// the VMM has promised. The domain has a root and an id from then on. errc::out_of_frames;
+    /// errc::busy: no domain id is free.
+    constexpr result<translation> through() {
+        const scoped_lock changing{mutex_};
+        const result<hpa> root = table_.root();
+        if (!root) {
+            return root.error();
+        }
+        auto hardware = base::machine().policies().mutex;
+        const scoped_lock held{hardware};
+        return through_tables(*root);
     }
 
     /// Gives everything back, tables and id: errc::busy with the source id of a function that is
@@ -250,6 +263,15 @@ private:
             return of->base::invalidate(stale);
         }
     };
+
+    /// With the units' mutex held.
+    constexpr result<translation> through_tables(hpa root) {
+        const result<std::uint16_t> id = base::id();
+        if (!id) {
+            return id.error();
+        }
+        return translation::second_stage(root, table_.format(), *id);
+    }
 
     template <class Operation>
     constexpr result<void> collect(Operation&& operation) {

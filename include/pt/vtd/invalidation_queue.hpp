@@ -233,20 +233,7 @@ public:
     }
 
     /// Lets the unit begin with what was submitted.
-    constexpr result<void> start_pending() {
-        if (rung_ == submitted_) {
-            return {};
-        }
-        if (const result<void> flushed = window_.flush_write_buffer(); !flushed) {
-            return flushed;
-        }
-        if (!std::is_constant_evaluated()) {
-            __atomic_thread_fence(__ATOMIC_RELEASE);
-        }
-        window_.write(invalidation_queue_tail{offset_of(submitted_)});
-        rung_ = submitted_;
-        return {};
-    }
+    constexpr result<void> start_pending() { return rung_ == submitted_ ? result<void>{} : ring(); }
 
     /// Waits until all that was submitted is done. What a post() let begin before is over by then
     /// as well, but whether it failed is for done() to say.
@@ -268,8 +255,10 @@ public:
                 return put.error();
             }
         }
-        if (const result<void> begun = start_pending(); !begun) {
-            return begun.error();
+        if (!is_over(covered_)) {
+            if (const result<void> begun = ring(); !begun) {
+                return begun.error();
+            }
         }
         return completion{covered_};
     }
@@ -377,6 +366,19 @@ private:
             slot[3] = request.word[3];
         }
     }
+    /// Tells the unit of all that was put; also again, while it is not over: a unit that did not
+    /// answer for a while has not heard of it.
+    constexpr result<void> ring() {
+        if (const result<void> flushed = window_.flush_write_buffer(); !flushed) {
+            return flushed;
+        }
+        if (!std::is_constant_evaluated()) {
+            __atomic_thread_fence(__ATOMIC_RELEASE);
+        }
+        window_.write(invalidation_queue_tail{offset_of(submitted_)});
+        rung_ = submitted_;
+        return {};
+    }
     [[gnu::noinline]] constexpr result<void> submit_wait() {
         if (submitted_ == limit_) [[unlikely]] {
             if (const result<void> room = make_room(); !room) {
@@ -475,7 +477,7 @@ private:
         if (!started_) {
             return error{errc::refused, global_status::offset};
         }
-        if (const result<void> begun = start_pending(); !begun) {
+        if (const result<void> begun = ring(); !begun) {
             return begun;
         }
         error failure{};

@@ -81,6 +81,32 @@ TEST_CASE("a function reaches its domain's memory and nothing else, at every mom
     CHECK(m->end());
 }
 
+TEST_CASE("a domain knows what its functions' entries say before there is one", "[vtd][domain]") {
+    const auto m = std::make_unique<rig>();
+    m->start();
+    guests g{*m};
+    rig::attachment node{nic};
+    const auto through = g.a.through();
+    REQUIRE(through);
+    CHECK(g.empty.through().value() != *through);
+    REQUIRE(g.a.attach(node));
+    const auto entry = m->vtd->with_unit_of(
+        nic, [](auto& serving) { return serving.functions().translation_of(nic); });
+    CHECK(entry == *through);
+    CHECK(g.a.through() == *through);
+
+    // And says so when it cannot have a root; `none` has no memory yet.
+    rig::domain none{*m->vtd, m->vtd->limits(40).value()};
+    const std::size_t limit = m->memory.limit;
+    m->memory.limit = 0;
+    CHECK(none.through().error().code == errc::out_of_frames);
+    m->memory.limit = limit;
+    CHECK(none.retire());
+    REQUIRE(m->vtd->release(node));
+    CHECK(g.retire());
+    CHECK(m->end());
+}
+
 TEST_CASE("with a wide store a function moves with no moment in which it is blocked",
           "[vtd][domain][rule 14]") {
     const auto m = std::make_unique<wide_rig>();

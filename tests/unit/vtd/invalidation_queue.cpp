@@ -1057,6 +1057,33 @@ TEST_CASE("a unit that is gone is not waited for", "[vtd][hostile]") {
     CHECK(queue::take_over(window_of(*std::make_unique<machine>())));
 }
 
+TEST_CASE("a unit that did not answer for a while is told again what there is to do",
+          "[vtd][hostile]") {
+    machine m;
+    running q{m};
+    SECTION("with a few descriptors") {
+        REQUIRE(q->submit(page(0)));
+        m.gone = true;
+        CHECK(q->complete() == error{errc::absent, 0x34});
+        m.gone = false;
+        CHECK(q->complete());
+        CHECK(m.done_count == 1);
+    }
+    SECTION("with a full queue") {
+        for (u64 n = 0; n < 255; ++n) {
+            REQUIRE(q->submit(page(n)));
+        }
+        m.gone = true;
+        CHECK(q->submit(page(255)) == error{errc::absent, 0x80});
+        CHECK(q->complete() == error{errc::absent, 0x80});
+        m.gone = false;
+        CHECK(q->submit(page(255)));
+        CHECK(q->complete());
+        CHECK(m.done_count == 256);
+    }
+    CHECK(m.violation == nullptr);
+}
+
 TEST_CASE("a queue that is off refuses, whoever has its memory by then", "[vtd]") {
     constexpr auto works = [] {
         machine m;
