@@ -41,12 +41,13 @@ private:
 
 struct vmx_words {
     static std::uint32_t of(const vcpu::event& event) {
-        return pt::vmx::entry_of(event).information.raw;
+        return pt::vmx::entry_of(event, vcpu::processor_mode::protected_mode).information.raw;
     }
 };
 struct svm_words {
     static std::uint32_t of(const vcpu::event& event) {
-        return static_cast<std::uint32_t>(pt::svm::injection_of(event).injection.raw);
+        return static_cast<std::uint32_t>(
+            pt::svm::injection_of(event, vcpu::processor_mode::protected_mode).injection.raw);
     }
 };
 
@@ -81,10 +82,11 @@ private:
 };
 
 constexpr auto vmx_word = [](const vcpu::event& event) {
-    return pt::vmx::entry_of(event).information.raw;
+    return pt::vmx::entry_of(event, vcpu::processor_mode::protected_mode).information.raw;
 };
 constexpr auto svm_word = [](const vcpu::event& event) {
-    return static_cast<std::uint32_t>(pt::svm::injection_of(event).injection.raw);
+    return static_cast<std::uint32_t>(
+        pt::svm::injection_of(event, vcpu::processor_mode::protected_mode).injection.raw);
 };
 
 /// The processor that it is for was running, and has exited.

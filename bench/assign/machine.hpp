@@ -324,7 +324,7 @@ struct bench_vmm {
     using wire = assign::no_wire;
     using vcpus = one_vcpu;
     using reset = assign::standard_reset<bench::host_config, quick_clock>;
-    using devices = assign::no_platform;
+    using platform = assign::no_platform;
     using reports = assign::no_reports;
     using mutex = spin_lock;
 };
@@ -519,15 +519,12 @@ public:
                                     .memory = pt::ept::ram,
                                     .device_memory = pt::ept::device_memory,
                                     .processors = {&invalidations},
-                                    .ports = ports_,
-                                    .space = space_,
-                                    .port_space = port_space_,
+                                    .room = {space_, port_space_, ports_, routes_},
                                     .windows = device_memory,
                                     .port_windows = device_ports,
                                     .host_ports = {&host},
                                     .dma = {domain_, vtd_},
                                     .bus = bus_,
-                                    .routes = routes_,
                                     .platform = {},
                                     .reports = {},
                                     .mutex = {&locks_[0]},

@@ -56,6 +56,28 @@ bool told(const char* word) {
     return false;
 }
 
+const char* unknown_word(std::initializer_list<const char*> known) {
+    for (const char* at = words;;) {
+        while (!ends_word(*at)) {
+            ++at;
+        }
+        while (*at == ' ') {
+            ++at;
+        }
+        if (*at == '\0') {
+            return nullptr;
+        }
+        bool is_known = false;
+        for (const char* const each : known) {
+            const char* const rest = after(at, each);
+            is_known = is_known || (rest != nullptr && (rest[-1] == '=' || ends_word(*rest)));
+        }
+        if (!is_known) {
+            return at;
+        }
+    }
+}
+
 pt::result<std::uint64_t> number_told(const char* start) {
     const char* at = told_after(start);
     if (at == nullptr) {

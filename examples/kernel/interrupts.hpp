@@ -5,6 +5,7 @@
 #pragma once
 
 #include "clock.hpp"
+#include "gates.hpp"
 
 #include "pt/pci/msi.hpp"
 
@@ -45,18 +46,6 @@ void end_interrupt();
 void take_pending_interrupts(void (*taken)(std::uint8_t vector));
 /// The same, and halts until there is one.
 void take_next_interrupts(void (*taken)(std::uint8_t vector));
-
-/// What boot.S leaves on the stack when an interrupt or an exception arrives.
-struct interrupt_frame {
-    std::uint64_t registers[15]; ///< r15 r14 r13 r12 r11 r10 r9 r8 rbp rdi rsi rdx rcx rbx rax
-    std::uint64_t vector;
-    std::uint64_t error_code; ///< 0 where the exception has none
-    std::uint64_t rip;
-    std::uint64_t cs;
-    std::uint64_t rflags;
-    std::uint64_t rsp;
-    std::uint64_t ss;
-};
 
 /// Has `handler` called at each exception and at an NMI. True: it is handled, and the program goes
 /// on with what the frame holds then. False: it ends the run, as without a handler.

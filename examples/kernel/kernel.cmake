@@ -4,7 +4,7 @@
 set(PT_KERNEL_DIRECTORY ${CMAKE_CURRENT_LIST_DIR})
 # What every program has, and what those with a guest have besides.
 set(PT_KERNEL_RUNTIME boot.S start.cpp end.cpp output.cpp command_line.cpp memory.cpp memory_functions.cpp clock.cpp
-    interrupts.cpp acpi.cpp pci.cpp)
+    gates.cpp interrupts.cpp acpi.cpp pci.cpp)
 set(PT_KERNEL_SVM svm.cpp svm_entry.S)
 set(PT_KERNEL_VMX vmx.cpp vmx_entry.S)
 foreach(each RUNTIME SVM VMX)

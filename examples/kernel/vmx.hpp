@@ -35,6 +35,7 @@ enum class vmcs_field : std::uint32_t {
     eoi_exit_bitmap_0 = 0x201C, // 1, 2 and 3 follow
     guest_physical_address = 0x2400,
     link_pointer = 0x2800,
+    guest_debugctl = 0x2802,
     guest_pat = 0x2804,
     guest_efer = 0x2806,
     guest_pdpte_0 = 0x280A, // 1, 2 and 3 follow, 2 apart
@@ -178,6 +179,7 @@ enum class secondary : std::uint32_t {
 };
 
 enum class exit_control : std::uint32_t {
+    save_debug_controls = 1U << 2,
     to_64_bit_mode = 1U << 9,
     acknowledge_interrupt = 1U << 15,
     save_pat = 1U << 18,
@@ -186,6 +188,7 @@ enum class exit_control : std::uint32_t {
     load_efer = 1U << 21,
 };
 enum class entry_control : std::uint32_t {
+    load_debug_controls = 1U << 2,
     ia32e_mode_guest = 1U << 9,
     load_pat = 1U << 14,
     load_efer = 1U << 15,

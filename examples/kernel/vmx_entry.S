@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 //
 // Into the guest and back: what VMX leaves to software are the general registers.
+#include "general_registers.S"
+
     .set host_rsp, 0x6C14 // the field of the VMCS
 
     .text
@@ -20,20 +22,7 @@ vmx_enter:
     vmwrite %rsp, %rax
     test %esi, %esi // moves below leave the flags alone
     mov 0(%rdi), %rax
-    mov 8(%rdi), %rcx
-    mov 16(%rdi), %rdx
-    mov 24(%rdi), %rbx
-    mov 40(%rdi), %rbp
-    mov 48(%rdi), %rsi
-    mov 64(%rdi), %r8
-    mov 72(%rdi), %r9
-    mov 80(%rdi), %r10
-    mov 88(%rdi), %r11
-    mov 96(%rdi), %r12
-    mov 104(%rdi), %r13
-    mov 112(%rdi), %r14
-    mov 120(%rdi), %r15
-    mov 56(%rdi), %rdi
+    load_general_registers
     jnz 0f
     vmlaunch
     jmp 1f
@@ -46,24 +35,8 @@ vmx_enter:
 
     .globl vmx_exit
 vmx_exit:
-    push %rdi
-    mov 8(%rsp), %rdi
+    store_general_registers
     mov %rax, 0(%rdi)
-    mov %rcx, 8(%rdi)
-    mov %rdx, 16(%rdi)
-    mov %rbx, 24(%rdi)
-    mov %rbp, 40(%rdi)
-    mov %rsi, 48(%rdi)
-    mov %r8, 64(%rdi)
-    mov %r9, 72(%rdi)
-    mov %r10, 80(%rdi)
-    mov %r11, 88(%rdi)
-    mov %r12, 96(%rdi)
-    mov %r13, 104(%rdi)
-    mov %r14, 112(%rdi)
-    mov %r15, 120(%rdi)
-    pop %rax
-    mov %rax, 56(%rdi)
     pop %rdi
     xor %eax, %eax
 3:  pop %r15

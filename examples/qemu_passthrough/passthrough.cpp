@@ -778,7 +778,8 @@ private:
         story_.check(closed.interrupt_window && !closed.event.present,
                      "RFLAGS.IF is 0: nothing is injected, the interrupt window is asked for");
         interrupts_enabled_ = true;
-        const auto first = pt::vmx::entry_of(injector.before_entry().event).information;
+        constexpr auto mode = pt::vcpu::processor_mode::protected_mode;
+        const auto first = pt::vmx::entry_of(injector.before_entry().event, mode).information;
         story_.check(first.raw == 0x8000'0061,
                      "RFLAGS.IF is 1: VM-entry interruption information is {:#010x}", first.raw);
         story_.tell("ISR has {:#x}, PPR is {:#x}", apic_.registers().isr.highest(),
@@ -797,7 +798,7 @@ private:
         story_.check(nested == pt::lapic::entry_decision{},
                      "a second interrupt comes while the first is in service: it waits");
         const auto ended = apic_.write(eoi, pt::mmio_width::dword, 0);
-        const auto second = pt::vmx::entry_of(injector.before_entry().event).information;
+        const auto second = pt::vmx::entry_of(injector.before_entry().event, mode).information;
         story_.check(
             ended.kind == effect_kind::end_of_interrupt && ended.ended.vector == guest_vector &&
                 !ended.ended.broadcast && second.raw == 0x8000'0061,

@@ -7,18 +7,10 @@
   svm   on QEMU: the VMM is the kernel, the guests are its modules
   kvm   on this machine: the VMM is a program
 
-What the guests write to COM1 comes out of the standard output as they write it; what the VMM has to say (its COM2) out
-of the standard error, or to --log. What a guest ends the run with at port 0xF4 decides the exit status:
-
-  2 * code + 1   as QEMU's isa-debug-exit has it, modulo 256, so always odd; 99 for the code 0x31
-  77             (kvm) there is no KVM here that could run it
-  124            the time is over
-  126            the run ended otherwise: without a VMM or guest that came to its end; the last line says how
-  2              the command line is wrong, or something is missing
-
 On the last line of its log a VMM says how the run ended: "end of run: status 0xCODE" or "end of run: WORDS".
 """
 import argparse
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -35,6 +27,23 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 
+MACHINES = {
+    "vmx": "Boots a guest on vmm-vmx, on a machine that Bochs models: VMX and EPT, and no IOMMU.",
+    "svm": "Boots guests on vmm-svm, on a machine that QEMU models: SVM, nested paging, and VT-d.",
+    "kvm": "Boots guests on vmm-kvm, which is a program, by this machine's /dev/kvm. They get no device.",
+}
+OUTCOME = """\
+What the guests write to COM1 comes out of the standard output as they write it; what the VMM has to say (its COM2) out
+of the standard error, or to --log. What a guest ends the run with at port 0xF4 decides the exit status:
+
+  2 * code + 1   as QEMU's isa-debug-exit has it, modulo 256, so always odd; 99 for the code 0x31
+  77             (kvm) there is no KVM here that could run it
+  124            the time is over
+  126            the run ended otherwise: without a VMM or guest that came to its end; the last line says how
+  2              the command line is wrong, or something is missing
+"""
+
+WRONG = 2
 TIME_IS_OVER = 124
 NO_END = 126
 SKIPPED = 77
@@ -42,6 +51,19 @@ SKIPPED = 77
 # is modelled on a busy computer may take several times as long; only if the VMM hangs, too, this here ends it.
 REAL_TIME_FACTOR = 5
 GRACE = 20
+
+MIB = 1 << 20
+# All in MiB, as the main.cpp of each VMM has it. The guest of vmm-vmx has its machine's memory from 0 on; so there is
+# one, the VMM lies above it, and the files of both behind the VMM.
+GUEST_MEMORY = 64
+MOST_GUEST_MEMORY = {"vmx": 190, "svm": 2048, "kvm": 2048}
+SVM_OWN = 32
+VMX_VMM_AT = 192
+VMX_FILES_AT = 208
+MOST_BOCHS_MEMORY = 2048
+MOST_GUESTS = {"vmx": 1, "svm": 2, "kvm": 8}
+# Words of a VMM that are said by options.
+SAID_BY_OPTIONS = {"guests=": "--guests", "timeout=": "--timeout", "memory=": "--guest-memory"}
 
 MARKER = re.compile(rb"^end of run: (.*?)\r?$", re.M)
 PACKAGES = {
@@ -73,6 +95,9 @@ def read_files(args):
     """The guests in their order, one for each --guests; then the modules, which each guest gets."""
     paths = [path for each in args.guest for path in ([each] if os.path.isfile(each) else each.split(","))]
     count = args.guests or len(paths)
+    most = MOST_GUESTS.get(args.machine, count)
+    if count > most:
+        raise Failure(f"{count} guests, where vmm-{args.machine} has room for {most}")
     if len(paths) > count:
         raise Failure(f"{len(paths)} files for {count} guest(s): --guests says how many there are")
     words = args.append or [""]
@@ -86,7 +111,20 @@ def read_files(args):
 
 def vmm_words(args, guests):
     """The VMM's command line, behind its name: as many of the files as there are guests are theirs."""
-    return " ".join([f"guests={len(guests)}", f"timeout={args.timeout}", *args.vmm_append])
+    memory = [f"memory={args.guest_memory}"] if args.guest_memory else []
+    return " ".join([f"guests={len(guests)}", f"timeout={args.timeout}", *memory, *(args.vmm_append or [])])
+
+
+def mebibytes(size):
+    return -(-size // MIB)
+
+
+def open_new(path):
+    """For writing: before a machine starts for nothing."""
+    try:
+        return open(path, "wb")
+    except OSError as error:
+        raise Failure(f"cannot write {path}: {error.strerror}") from None
 
 
 # ---------------------------------------------------------------------------------------------------- how it is watched
@@ -281,11 +319,23 @@ def write_pcap(path, frames):
             capture.write(struct.pack("<IIII", number // 1000000, number % 1000000, len(frame), len(frame)) + frame)
 
 
+def bochs_memory(asked, files):
+    """In MiB: the files lie behind the VMM, each in whole sectors; and at the end, firmware has a piece."""
+    firmware = 64 << 10
+    least = VMX_FILES_AT + mebibytes(sum(-(-file.path.stat().st_size // 512) * 512 for file in files) + firmware)
+    memory = asked or max(256, least)
+    if not least <= memory <= MOST_BOCHS_MEMORY:
+        raise Failure(f"vmx: --memory: at least {least} MiB (the VMM lies at {VMX_VMM_AT} MiB, its files behind it), "
+                      f"at most {MOST_BOCHS_MEMORY} MiB")
+    return memory
+
+
 def run_vmx(args, guests, modules, lines, directory, limit):
+    memory = bochs_memory(args.memory, guests + modules)
     image, cylinders = disk(pathlib.Path(args.boot_sector).read_bytes(), pathlib.Path(args.vmm).read_bytes(),
                             "vmm " + vmm_words(args, guests), named(guests + modules))
     (directory / "disk.img").write_bytes(image)
-    (directory / "configuration").write_text(bochs_configuration(args.memory or 256, cylinders, args.machine_options))
+    (directory / "configuration").write_text(bochs_configuration(memory, cylinders, args.machine_options or []))
     # Debian's Bochs has its debugger built in, and waits for its first command.
     (directory / "commands").write_text("continue\n")
     with open(directory / "terminal.txt", "wb") as terminal:
@@ -306,6 +356,17 @@ def qemu_list(words):
     return ",".join(word.replace(",", ",,") for word in words)
 
 
+def qemu_memory(args, files, guests):
+    """In MiB: in one piece, from 1 MiB up, lie the VMM, the files, the VMM's tables, and the guests."""
+    least = SVM_OWN + mebibytes(sum(file.path.stat().st_size for file in files)) + guests * (
+        args.guest_memory or GUEST_MEMORY)
+    memory = args.memory or max(512, least)
+    piece = memory if memory < 2816 else 2048  # QEMU's q35: what is more lies above 4 GiB
+    if least > piece:
+        raise Failure(f"svm: --memory: the guests and the VMM want {least} MiB below 4 GiB, and there {piece} MiB are")
+    return memory
+
+
 def run_svm(args, guests, modules, lines, directory, limit):
     # A module's words are behind its path and a space, so the path has none; and the VMM sees only the name.
     files = named(guests + modules)
@@ -315,7 +376,7 @@ def run_svm(args, guests, modules, lines, directory, limit):
     command = [
         "qemu-system-x86_64", "-machine", "q35,kernel-irqchip=split", "-accel", "tcg",
         # The machine's time is counted in instructions and passes at once where nothing is to be done.
-        "-icount", "shift=4,sleep=off", "-cpu", "max", "-m", str(args.memory or 512),
+        "-icount", "shift=4,sleep=off", "-cpu", "max", "-m", str(qemu_memory(args, guests + modules, len(guests))),
         "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot",
         "-chardev", "file,id=com1,path=com1", "-serial", "chardev:com1",
         "-chardev", "file,id=com2,path=com2", "-serial", "chardev:com2",
@@ -325,7 +386,7 @@ def run_svm(args, guests, modules, lines, directory, limit):
     for number in range(args.nics or len(guests)):
         # No ROM: firmware would look for a network to boot from.
         command += ["-netdev", f"hubport,id=n{number},hubid={number if args.wires == 'apart' else 0}",
-                    "-device", f"{args.nic},netdev=n{number},addr={3 + number}.0,romfile=,"
+                    "-device", f"{args.nic or 'e1000e'},netdev=n{number},addr={3 + number}.0,romfile=,"
                                f"mac=52:54:00:12:34:{0x56 + number:x}"]
     if args.capture:
         command += ["-object", "filter-dump,id=capture,netdev=n0,file=" +
@@ -333,7 +394,7 @@ def run_svm(args, guests, modules, lines, directory, limit):
     (directory / "vmm").symlink_to(pathlib.Path(args.vmm).resolve())
     command += ["-kernel", "vmm", "-append", vmm_words(args, guests),
                 "-initrd", qemu_list(file.line(name) for name, file in files)]
-    for options in args.machine_options:
+    for options in args.machine_options or []:
         command += shlex.split(options)
     with open(directory / "terminal.txt", "wb") as terminal:
         status = execute(command, lines, limit, directory, terminal)
@@ -357,19 +418,14 @@ def named(files):
 # ------------------------------------------------------------------------------------------------------------ /dev/kvm
 
 def run_kvm(args, guests, modules, lines, directory, limit):
-    if args.capture:
-        raise Failure("there is no wire below a guest of KVM: nothing to capture")
     # The guest's COM1 and the VMM's log are files to it as they are to an emulator.
     command = [str(pathlib.Path(args.vmm).resolve()), "--com1", "com1", "--log", "com2", "--timeout", str(args.timeout)]
-    if args.memory:
-        command += ["--memory", str(args.memory)]
+    if args.guest_memory:
+        command += ["--memory", str(args.guest_memory)]
     for guest in guests:
         command += ["--guest", str(guest.path.resolve()), "--append", guest.words]
     for module in modules:
         command += ["--module", f"{module.path.resolve()}={module.words}"]
-    command += args.vmm_append
-    for options in args.machine_options:
-        command += shlex.split(options)
     with open(directory / "terminal.txt", "wb") as terminal:
         status = execute(command, lines, limit, directory, terminal)
     return status, (directory / "terminal.txt").read_text(errors="replace")[-2000:]
@@ -396,40 +452,84 @@ def judge(kind, status, log, said, limit):
         return status, None  # isa-debug-exit; 1 is QEMU's own for any error
     if kind == "kvm" and status == SKIPPED:
         return SKIPPED, said.strip() or "skipped"
+    if kind == "kvm" and status == WRONG:
+        return WRONG, said.strip() or "the VMM does not take its command line"
     return NO_END, f"the VMM did not come to its end (exit status {status})\n{said}"
 
 
+def number(text):
+    """A number of something, of which there is some."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wants a number above 0, not {text}")
+    return int(text)
+
+
+def seconds(text):
+    if not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"wants seconds, not {text}")
+    return float(text)
+
+
 def parse(words):
-    parser = argparse.ArgumentParser(prog="run.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("machine", choices=["vmx", "svm", "kvm"])
-    parser.add_argument("--vmm", required=True, metavar="FILE",
-                        help="vmx: as it lies in memory; svm: ELF; kvm: a program")
-    parser.add_argument("--boot-sector", metavar="FILE", help="vmx: boot_sector.bin; otherwise the one beside the VMM")
-    parser.add_argument("--guest", required=True, action="append", metavar="FILE[,FILE]",
-                        help="a multiboot-1 kernel; of fewer files than guests, the last one is booted again")
-    parser.add_argument("--append", action="append", metavar="WORDS",
-                        help="the guest's command line; once for all guests, or once for each in their order")
-    parser.add_argument("--module", action="append", metavar="FILE[=WORDS]", help="a module for each guest")
-    parser.add_argument("--guests", type=int, choices=[1, 2], help="how many guests (default: as many as files)")
-    parser.add_argument("--timeout", type=int, default=60, metavar="S",
-                        help="time limit in seconds of the machine's time (default: 60)")
-    parser.add_argument("--real-time-limit", type=float, metavar="S",
-                        help="when a run is killed whose VMM hangs, too "
-                             f"(default: {REAL_TIME_FACTOR} * --timeout + {GRACE})")
-    parser.add_argument("--vmm-append", action="append", default=[], metavar="WORDS", help="words for the VMM itself")
-    parser.add_argument("--capture", metavar="FILE.pcap", help="what went over the wire")
-    parser.add_argument("--log", metavar="FILE", help="what the VMM has to say goes there")
-    parser.add_argument("--memory", type=int, metavar="MIB", help="of the machine (default: vmx 256, svm 512)")
-    parser.add_argument("--nic", default="e1000e", choices=["e1000e", "e1000"], help="svm: its model")
-    parser.add_argument("--nics", type=int, choices=range(1, 9), metavar="N", help="svm: default: one for each guest")
-    parser.add_argument("--wires", default="one", choices=["one", "apart"],
-                        help="svm: whether all NICs are on one wire, or each is on its own (default: one)")
-    parser.add_argument("--machine-options", action="append", default=[], metavar="OPTIONS",
-                        help="more for QEMU's command line, a line of Bochs' configuration, or words for the program")
+    # Who is called in the name of another command shows that one's name, and the options of its machine only; and
+    # not what that command says itself.
+    called = kind = None
+    if words[:1] == ["--as"] and len(words) > 2:
+        called, kind = words[1:3]
+        words = words[2:]
+    parser = argparse.ArgumentParser(prog=called or "run.py", formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     description=f"{MACHINES.get(kind, __doc__)}\n\n{OUTCOME}", allow_abbrev=False)
+    parser.add_argument("machine", choices=list(MACHINES), help=argparse.SUPPRESS if called else None)
+    belongs_to = {}
+
+    def option(name, text, of=tuple(MACHINES), **more):
+        if called and (kind not in of or name in ("--vmm", "--boot-sector")):
+            text = argparse.SUPPRESS
+        elif not called and len(of) < len(MACHINES):
+            text = f"{', '.join(of)}: {text}"
+        belongs_to[name] = (parser.add_argument(name, help=text, **more).dest, of)
+
+    option("--vmm", "vmx: as it lies in memory; svm: ELF; kvm: a program", required=True, metavar="FILE")
+    option("--boot-sector", "boot_sector.bin; otherwise the one beside the VMM", ("vmx",), metavar="FILE")
+    option("--guest", f"a multiboot-1 kernel{' (default: the own guest of this project)' if called else ''}; of fewer "
+                      "files than guests, the last one is booted again",
+           required=not called, action="append", metavar="FILE" if kind == "vmx" else "FILE[,FILE]")
+    option("--append", "the guest's command line; once for all guests, or once for each in their order" +
+           {"vmx": " (default, for the own guest: no-loopback)",
+            "kvm": " (default, for the own guest: nic=none)"}.get(kind, ""), action="append", metavar="WORDS")
+    option("--module", "a module for each guest", action="append", metavar="FILE[=WORDS]")
+    option("--guests", "how many guests (default: as many as files; at most: vmx 1, svm 2)", type=number, metavar="N")
+    option("--guest-memory", f"of each guest: an even number, 4 to {MOST_GUEST_MEMORY.get(kind, 2048)} "
+                             f"(default: {GUEST_MEMORY})", type=number, metavar="MIB")
+    option("--timeout", "time limit in seconds of the machine's time (default: 60)", type=number, default=60,
+           metavar="S")
+    option("--real-time-limit", "when a run is killed whose VMM hangs, too "
+                                f"(default: {REAL_TIME_FACTOR} * --timeout + {GRACE})", type=seconds, metavar="S")
+    option("--vmm-append", "words for the VMM itself: audit=never (the default is audit=each-step), or story, which "
+                           "makes one of its log", ("vmx", "svm"), action="append", metavar="WORDS")
+    option("--capture", "what went over the wire", ("vmx", "svm"), metavar="FILE.pcap")
+    option("--log", "what the VMM has to say goes there", metavar="FILE")
+    option("--memory", "of the machine (default: vmx 256, svm 512, or what the guests need)", ("vmx", "svm"),
+           type=number, metavar="MIB")
+    option("--nic", "its model (default: e1000e)", ("svm",), choices=["e1000e", "e1000"])
+    option("--nics", "how many (default: one for each guest)", ("svm",), type=int, choices=range(1, 9), metavar="N")
+    option("--wires", "whether all NICs are on one wire, or each is on its own (default: one)", ("svm",),
+           choices=["one", "apart"])
+    option("--machine-options", "more for QEMU's command line, or a line of Bochs' configuration", ("vmx", "svm"),
+           action="append", metavar="OPTIONS")
+
     args = parser.parse_args(words)
-    if args.timeout < 1:
-        parser.error("--timeout needs seconds")
+    args.called = parser.prog
+    for name, (place, of) in belongs_to.items():
+        if args.machine not in of and getattr(args, place) is not None:
+            parser.error(f"{name} is nothing to vmm-{args.machine}: it is for " + " and ".join(f"vmm-{m}" for m in of))
+    most = MOST_GUEST_MEMORY[args.machine]
+    if args.guest_memory is not None and (args.guest_memory % 2 or not 4 <= args.guest_memory <= most):
+        parser.error(f"--guest-memory: vmm-{args.machine} wants an even number of MiB, 4 to {most}")
+    for word in " ".join(args.vmm_append or []).split():
+        for start, name in SAID_BY_OPTIONS.items():
+            if word.startswith(start):
+                parser.error(f"--vmm-append: {word} is said by {name}")
     return args
 
 
@@ -443,24 +543,21 @@ def run(args):
     guests, modules = read_files(args)
     limit = args.real_time_limit or args.timeout * REAL_TIME_FACTOR + GRACE
 
-    # Together with Bochs' lock files and whatever else an emulator leaves behind, it is gone at the end.
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix="pt-vmm-"))
-    log = open(args.log, "wb") if args.log else sys.stderr.buffer
-    lines = []
-    try:
-        com1 = Line(scratch / "com1", [sys.stdout.buffer])
-        lines.append(com1)
-        com2 = Line(scratch / "com2", [log])
-        lines.append(com2)
+    with contextlib.ExitStack() as at_end:
+        log = at_end.enter_context(open_new(args.log)) if args.log else sys.stderr.buffer
+        # A FIFO is opened by who writes: its reader would take this for its end.
+        if args.capture and not pathlib.Path(args.capture).is_fifo():
+            open_new(args.capture).close()
+        # Together with Bochs' lock files and whatever else an emulator leaves behind, it is gone at the end.
+        scratch = pathlib.Path(tempfile.mkdtemp(prefix="pt-vmm-"))
+        at_end.callback(shutil.rmtree, scratch, ignore_errors=True)
+        lines = []
+        for name, sink in [("com1", sys.stdout.buffer), ("com2", log)]:
+            lines.append(Line(scratch / name, [sink]))
+            at_end.callback(os.close, lines[-1].fd)
         start = {"vmx": run_vmx, "svm": run_svm, "kvm": run_kvm}[args.machine]
         status, said = start(args, guests, modules, lines, scratch, limit)
-        return judge(args.machine, status, com2.text, said, limit)
-    finally:
-        for line in lines:
-            os.close(line.fd)
-        if args.log:
-            log.close()
-        shutil.rmtree(scratch, ignore_errors=True)
+        return judge(args.machine, status, lines[1].text, said, limit)
 
 
 def stop(*_):
@@ -476,9 +573,9 @@ def main():
     except Interrupted:
         status, why = 128 + signal.SIGINT, "interrupted"
     except (Failure, OSError) as failure:
-        status, why = 2, str(failure)
+        status, why = WRONG, str(failure)
     if why:
-        print(f"run.py: {why.rstrip()}", file=sys.stderr)
+        print(f"{args.called}: {why.rstrip()}", file=sys.stderr)
     return status
 
 

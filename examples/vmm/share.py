@@ -26,11 +26,13 @@ COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/', re.S)
 PLACES = {
     "vmm/loop": "the loop: exits, timers, guests in turn (`loop`)",
     "vmm/pc": "the PC that a guest finds (`pc`)",
-    "vmm": "what lies between the loop and a processor",
+    "vmm": "what the loop asks of a processor (`world.hpp`, `cpu_state.hpp`)",
+    "vmm/machine": "the host's side: a guest, its NIC, the audits (`machine`)",
     "kernel": "a kernel's runtime (`examples/kernel`)",
 }
 WORLD = "the processor: entry, exit, and their words (`world`)"
 MACHINE = "the machine: how it starts, and where files come from"
+PROBE = "what this machine's KVM can do (`kvm/probe`)"
 
 
 def runtime():
@@ -79,8 +81,10 @@ def place(file):
     return PLACES[max(known, key=len)] if known else f"`{where.rsplit('/', 1)[0]}`"
 
 
-def is_world(file):
-    return file.stem == "world" or file.parent.name == "kernel" and file.stem != "boot_sector"
+def own_place(file):
+    if file.stem == "world" or file.parent.name == "kernel" and file.stem != "boot_sector":
+        return WORLD
+    return PROBE if file.stem == "probe" else MACHINE
 
 
 def table():
@@ -89,13 +93,13 @@ def table():
         if HERE / "loop/virtual_pc.hpp" not in parts:
             sys.exit(f"share.py: nothing in examples/vmm/{vmm} includes the loop yet")
 
-    common, own = {}, {WORLD: dict.fromkeys(VMMS, 0), MACHINE: dict.fromkeys(VMMS, 0)}
+    common, own = {}, {name: dict.fromkeys(VMMS, 0) for name in (WORLD, MACHINE, PROBE)}
     for vmm, parts in files.items():
         for file in parts:
             if sum(file in others for others in files.values()) > 1:
                 row = common.setdefault(place(file), dict.fromkeys(VMMS, 0))
             else:
-                row = own[WORLD if is_world(file) else MACHINE]
+                row = own[own_place(file)]
             row[vmm] += lines(file)
 
     def total(rows, vmm):

@@ -4,12 +4,13 @@
 // is one virtual processor, from entry to exit, in the words of none of the three.
 #pragma once
 
+#include "pt/assign/finding.hpp"
+#include "pt/assign/guest_processors.hpp"
+#include "pt/assign/ownership.hpp"
 #include "pt/core/address.hpp"
-#include "pt/core/policy.hpp"
 #include "pt/core/result.hpp"
 #include "pt/core/width.hpp"
 #include "pt/lapic/injector.hpp"
-#include "pt/vcpu/code_size.hpp"
 #include "pt/vcpu/event.hpp"
 #include "pt/vcpu/general_registers.hpp"
 #include "pt/vcpu/guest_memory.hpp"
@@ -17,6 +18,8 @@
 #include "pt/vcpu/io_instruction.hpp"
 #include "pt/vcpu/memory_violation.hpp"
 #include "pt/vmx/io_bitmap.hpp"
+
+#include "cpu_state.hpp"
 
 #include <concepts>
 #include <cstdint>
@@ -88,14 +91,15 @@ struct device_access {
 /// Why the guest is not running any more.
 struct vm_exit {
     exit_kind kind = exit_kind::other;
-    std::uint8_t length =
-        0; ///< of the instruction that exited, in bytes; 0: it is not known, or none did
+    /// Of the instruction that exited, in bytes; 0: it is not known, or none did.
+    std::uint8_t length = 0;
     std::uint8_t vector = 0; ///< of external_interrupt
     cr8_access cr8{};
     pt::vcpu::io_instruction io{};
     pt::vcpu::memory_violation memory{};
     device_access device{};
-    /// The event that was on its way into the guest: for injector::interrupted(), before all else.
+    /// The event that was on its way into the guest, for injector::interrupted(), before all else. Of
+    /// `failed` it is the decision's.
     pt::vcpu::event interrupted{};
     /// An exception that the guest has earned by what it tried: for injector::raise().
     pt::vcpu::event raise{};
@@ -106,98 +110,6 @@ struct vm_exit {
     /// EXITINFO1, EXITINFO2, EXITINTINFO. For people, too.
     std::uint64_t words[4]{};
 };
-
-// --------------------------------------------------------------------------- a virtual processor
-
-/// A segment register. `rights`: bits 55:40 of a descriptor, and bit 16 for one that cannot be used
-/// [sdm, Guest Register State].
-struct segment_state {
-    static constexpr std::uint32_t unusable = 1U << 16;
-
-    std::uint16_t selector = 0;
-    std::uint32_t rights = unusable;
-    std::uint32_t limit = 0; ///< in bytes, whatever the granularity
-    std::uint64_t base = 0;
-
-    friend constexpr bool operator==(const segment_state&, const segment_state&) = default;
-};
-
-struct table_state {
-    std::uint64_t base = 0;
-    std::uint16_t limit = 0;
-
-    friend constexpr bool operator==(const table_state&, const table_state&) = default;
-};
-
-/// What a virtual processor holds besides its general registers (of which RSP is one), as the guest
-/// sees it.
-struct cpu_state {
-    static constexpr std::uint64_t cr0_protection_enable = 1U << 0;
-    static constexpr std::uint64_t cr0_extension_type = 1U << 4;
-    static constexpr std::uint64_t cr0_paging = 1U << 31;
-    static constexpr std::uint64_t cr4_page_size_extensions = 1U << 4;
-    static constexpr std::uint64_t cr4_physical_address_extension = 1U << 5;
-    static constexpr std::uint64_t cr4_five_levels = 1U << 12;
-    static constexpr std::uint64_t efer_long_mode_active = 1U << 10;
-    static constexpr std::uint64_t rflags_reserved_1 = 1U << 1;
-    static constexpr std::uint64_t rflags_trap_flag = 1U << 8;
-    static constexpr std::uint64_t rflags_resume_flag = 1U << 16;
-
-    std::uint64_t rip = 0;
-    std::uint64_t rflags = rflags_reserved_1;
-    std::uint64_t cr0 = cr0_extension_type;
-    std::uint64_t cr2 = 0;
-    std::uint64_t cr3 = 0;
-    std::uint64_t cr4 = 0;
-    std::uint64_t efer = 0;
-    std::uint8_t cpl = 0;
-    segment_state segments[6]{}; ///< by the numbers of pt::vcpu::segment_register
-    segment_state ldtr{};
-    segment_state tr{};
-    table_state gdtr{};
-    table_state idtr{};
-
-    [[nodiscard]] constexpr const segment_state&
-    operator[](pt::vcpu::segment_register which) const {
-        return segments[static_cast<unsigned>(which)];
-    }
-    [[nodiscard]] constexpr segment_state& operator[](pt::vcpu::segment_register which) {
-        return segments[static_cast<unsigned>(which)];
-    }
-    /// What kind of code runs.
-    [[nodiscard]] constexpr pt::vcpu::code_size code_size() const {
-        constexpr std::uint32_t long_mode = 1U << 13;    // L
-        constexpr std::uint32_t default_size = 1U << 14; // D
-        const std::uint32_t rights = (*this)[pt::vcpu::segment_register::cs].rights;
-        if ((efer & efer_long_mode_active) != 0 && (rights & long_mode) != 0) {
-            return pt::vcpu::code_size::bits_64;
-        }
-        return (rights & default_size) != 0 ? pt::vcpu::code_size::bits_32
-                                            : pt::vcpu::code_size::bits_16;
-    }
-
-    friend constexpr bool operator==(const cpu_state&, const cpu_state&) = default;
-};
-
-/// The state in which a multiboot loader starts a kernel at that address: protected mode without
-/// paging, all segments flat, interrupts off [Multiboot Specification]. EAX and EBX are the
-/// loader's to set.
-[[nodiscard]] constexpr cpu_state multiboot_state(std::uint32_t entry) {
-    constexpr std::uint32_t flat_code = 0xC09B;
-    constexpr std::uint32_t flat_data = 0xC093;
-    constexpr std::uint32_t busy_task = 0x008B;
-    cpu_state state{.rip = entry,
-                    .cr0 = cpu_state::cr0_extension_type | cpu_state::cr0_protection_enable};
-    for (segment_state& each : state.segments) {
-        each = {.selector = 0x10, .rights = flat_data, .limit = 0xFFFF'FFFF};
-    }
-    state[pt::vcpu::segment_register::cs] = {
-        .selector = 0x08, .rights = flat_code, .limit = 0xFFFF'FFFF};
-    state.tr = {.rights = busy_task, .limit = 0xFFFF}; // a processor has one after reset
-    state.gdtr.limit = 0xFFFF;
-    state.idtr.limit = 0xFFFF;
-    return state;
-}
 
 // -------------------------------------------------------------------------------- the agreement
 
@@ -246,10 +158,12 @@ concept world = requires(W& w, const pt::lapic::entry_decision& decision, std::u
 };
 
 /// A world that decodes instructions itself. finish_read(value): what a read of `device_memory`
-/// gives; the instruction is done then, and finish_instruction() is not for it.
+/// gives; the instruction is done then, and finish_instruction() is not for it. set_cr8(value): what
+/// the guest reads from CR8 without an exit, before each run().
 template <class W>
-concept decoding_world = world<W> && requires(W& w, std::uint64_t value) {
+concept decoding_world = world<W> && requires(W& w, std::uint64_t value, std::uint8_t cr8) {
     { w.finish_read(value) } -> std::same_as<void>;
+    { w.set_cr8(cr8) } -> std::same_as<void>;
 };
 
 /// A world whose second level and I/O bitmaps are the VMM's: one under which a device can be passed
@@ -259,12 +173,13 @@ concept decoding_world = world<W> && requires(W& w, std::uint64_t value) {
 /// audit_ports(owner, report): assign::audit_ports() of it, in whatever form it has. processors():
 /// for assign::guest_processors, by value: removes what the processor caches of these tables.
 template <class W>
-concept passthrough_world = world<W> &&
-    requires(W& w, const typename W::format& format, pt::hpa root) {
-    typename W::processors_type;
+concept passthrough_world = world<W> && pt::assign::guest_processors<typename W::processors_type> &&
+    requires(W& w, const typename W::format& format, pt::hpa root,
+             const pt::assign::ownership& owner, void (*report)(const pt::assign::finding&)) {
     { W::second_level() } -> std::same_as<typename W::format>;
     { w.use_pages(format, root) } -> std::same_as<pt::result<void>>;
     { w.ports() } -> std::same_as<pt::vmx::io_bitmap>;
+    { w.audit_ports(owner, report) } -> std::same_as<pt::assign::audit_summary>;
     { w.processors() } -> std::same_as<typename W::processors_type>;
 };
 

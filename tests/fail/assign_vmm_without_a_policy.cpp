@@ -34,7 +34,7 @@ struct my_vmm {
 #else
     using reset = pt::assign::archetype::function_reset;
 #endif
-    using devices = pt::assign::no_platform;
+    using platform = pt::assign::no_platform;
     using reports = pt::assign::no_reports;
     using mutex = pt::no_mutex;
 };

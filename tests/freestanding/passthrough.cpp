@@ -138,7 +138,7 @@ struct my_vmm {
     using wire = pt::assign::no_wire;
     using vcpus = guest_vcpus;
     using reset = pt::assign::standard_reset<host_config, tsc_clock>;
-    using devices = pt::assign::no_platform;
+    using platform = pt::assign::no_platform;
     using reports = kernel_log;
     using mutex = spin_lock;
 };
@@ -163,14 +163,8 @@ struct my_guest {
     alignas(4096) std::uint64_t bitmap_a[512]{};
     alignas(4096) std::uint64_t bitmap_b[512]{};
     unsigned char locks[2]{};
-    pt::vmx::kept_ports kept[16]{};
-    pt::vmx::shared_io_bitmap ports{pt::vmx::io_bitmap{bitmap_a, bitmap_b}, kept, 16};
-    pt::assign::claim<pt::gpa> slots[32]{};
-    pt::assign::claims<pt::gpa> space{slots};
-    pt::assign::claim<pt::io_port> port_slots[8]{};
-    pt::assign::claims<pt::io_port> port_space{port_slots};
+    pt::assign::guest_lists<32, 8, 16> lists{pt::vmx::io_bitmap{bitmap_a, bitmap_b}};
     pt::lapic::bus<guest_vcpus> bus;
-    pt::lapic::host_vector_routes routes{};
     pt::assign::guest<my_vmm> guest;
 
     explicit my_guest(const guest_resources& has)
@@ -179,15 +173,12 @@ struct my_guest {
                  .memory = pt::ept::ram,
                  .device_memory = pt::ept::device_memory,
                  .processors = has.processors,
-                 .ports = ports,
-                 .space = space,
-                 .port_space = port_space,
+                 .room = lists.room(),
                  .windows = device_memory,
                  .port_windows = device_ports,
                  .host_ports = {},
                  .dma = {has.domain, has.vtd},
                  .bus = bus,
-                 .routes = routes,
                  .platform = {},
                  .reports = has.log,
                  .mutex = {&locks[0]},
@@ -245,7 +236,8 @@ struct entry {
 };
 
 /// After each exit.
-pt::result<entry> next_entry(my_processor& of, const own_vmm::vmx_exit& exit) {
+pt::result<entry> next_entry(my_processor& of, const own_vmm::vmx_exit& exit,
+                             std::uint64_t guest_cr0) {
     const auto nobody = [](const own_vmm::vmx_exit&, own_vmm::guest_state&) {
         return pt::assign::resume_again(); // here a VMM does its CPUID, its HLT, its own interrupts
     };
@@ -253,8 +245,8 @@ pt::result<entry> next_entry(my_processor& of, const own_vmm::vmx_exit& exit) {
     if (!decision) {
         return decision.error();
     }
-    return entry{pt::vmx::entry_of(decision->event), decision->interrupt_window,
-                 decision->nmi_window};
+    return entry{pt::vmx::entry_of(decision->event, pt::vcpu::mode_of(guest_cr0)),
+                 decision->interrupt_window, decision->nmi_window};
 }
 
 /// What the unit of the NIC puts it through. The kernel keeps it when it has assigned the NIC.

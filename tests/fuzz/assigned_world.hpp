@@ -812,7 +812,7 @@ struct vmm {
     using wire = assigned::wire;
     using vcpus = simulated::vcpus;
     using reset = assigned::function_reset;
-    using devices = platform;
+    using platform = assigned::platform;
     using reports = assigned::reports;
     using mutex = simulated::ranked_mutex;
 };
@@ -844,15 +844,12 @@ struct guest_machine {
                  .memory = pt::ept::ram,
                  .device_memory = pt::ept::device_memory,
                  .processors = {&cpus},
-                 .ports = ports,
-                 .space = space,
-                 .port_space = port_space,
+                 .room = {space, port_space, ports, routes},
                  .windows = windows,
                  .port_windows = port_windows,
                  .host_ports = {&on},
                  .dma = {&on, dma::inner_type{domain, *on.vtd.vtd}},
                  .bus = bus,
-                 .routes = routes,
                  .platform = {&on},
                  .reports = {&book},
                  .mutex = {&on.locks, simulated::space_rank},

@@ -49,7 +49,8 @@ void check(const pt::vcpu::event& event) {
     require(type <= 6 && type != 1 && event.instruction_length <= 15);
 
     using entry = pt::vmx::entry_interruption_information;
-    const pt::vmx::entry_words words = pt::vmx::entry_of(event);
+    const pt::vmx::entry_words words =
+        pt::vmx::entry_of(event, pt::vcpu::processor_mode::protected_mode);
     require(words.information[entry::valid] && words.information[entry::reserved] == 0);
     require(words.error_code >> 16 == 0 && words.instruction_length <= 15);
     require(words.information[entry::vector] == event.vector);
@@ -61,8 +62,15 @@ void check(const pt::vcpu::event& event) {
         (event.type == pt::vcpu::event_type::hardware_exception ? event.vector < 32
                                                                 : !event.has_error_code);
     require((check_entry(words, guest) == pt::vmx::entry_check::accepted) == sensible);
+    guest.cr0 = 0; // where whatever error code the event has is left out
+    const bool sensible_there =
+        (event.type != pt::vcpu::event_type::nmi || event.vector == 2) &&
+        (event.type != pt::vcpu::event_type::hardware_exception || event.vector < 32);
+    require((check_entry(pt::vmx::entry_of(event, pt::vcpu::mode_of(guest.cr0)), guest) ==
+             pt::vmx::entry_check::accepted) == sensible_there);
 
-    const pt::svm::injection_words injection = pt::svm::injection_of(event);
+    const pt::svm::injection_words injection =
+        pt::svm::injection_of(event, pt::vcpu::processor_mode::protected_mode);
     require(injection_accepted(injection.injection) ==
             ((event.type != pt::vcpu::event_type::hardware_exception &&
               event.type != pt::vcpu::event_type::software_exception &&

@@ -69,7 +69,7 @@ struct least {
     using wire = no_wire;
     using vcpus = lapic::archetype::vcpu_set;
     using reset = assign::archetype::function_reset;
-    using devices = no_platform;
+    using platform = no_platform;
     using reports = no_reports;
     using mutex = no_mutex;
 };

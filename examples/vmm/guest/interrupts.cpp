@@ -6,38 +6,19 @@
 #include "output.hpp"
 
 #include "../../kernel/end.hpp"
+#include "../../kernel/gates.hpp"
 #include "../../kernel/ports.hpp"
 
 #include <initializer_list>
 
 extern "C" {
-extern const char interrupt_stubs[]; // in boot.S, 16 bytes each
-extern std::uint64_t attempt_stack;  // in attempt.S
+extern std::uint64_t attempt_stack; // in attempt.S
 extern const char attempt_failed[];
 }
 
 namespace guest {
 
-/// What boot.S leaves on the stack.
-struct interrupt_frame {
-    std::uint64_t registers[15];
-    std::uint64_t vector;
-    std::uint64_t error_code;
-    std::uint64_t rip;
-    std::uint64_t cs;
-    std::uint64_t rflags;
-    std::uint64_t rsp;
-    std::uint64_t ss;
-};
-
 namespace {
-
-/// A gate of the interrupt descriptor table in 64-bit mode [sdm].
-struct gate {
-    std::uint64_t low;
-    std::uint64_t high;
-};
-gate gates[256];
 
 std::uint32_t counts[256];
 void (*handlers[256])();
@@ -46,23 +27,6 @@ std::uint32_t faults[32];
 
 bool timer_is_mine = true;
 std::uint64_t timer_ticks_per_millisecond = 0;
-
-void load_gates() {
-    constexpr std::uint64_t code_segment = 0x08;        // as in boot.S
-    constexpr std::uint64_t present_interrupt = 0x8E00; // ring 0, interrupts off inside
-    for (unsigned vector = 0; vector < 256; ++vector) {
-        const auto handler =
-            reinterpret_cast<std::uintptr_t>(interrupt_stubs + std::size_t{16} * vector);
-        gates[vector] = {(handler & 0xFFFF) | code_segment << 16 | present_interrupt << 32 |
-                             (handler & 0xFFFF'0000) << 32,
-                         handler >> 32};
-    }
-    struct [[gnu::packed]] {
-        std::uint16_t limit;
-        std::uint64_t base;
-    } const pointer{sizeof gates - 1, reinterpret_cast<std::uintptr_t>(gates)};
-    asm volatile("lidt %0" : : "m"(pointer), "m"(gates));
-}
 
 /// Nothing comes from them; but who asks them gets the vector of their input 7 [8259A], which must be
 /// none of the exceptions, as firmware has left it.
@@ -102,14 +66,14 @@ void measure_timer() {
     timer_ticks_per_millisecond = counted * millisecond / passed;
 }
 
-[[noreturn]] void end_by_exception(const interrupt_frame& frame, std::uint64_t address) {
+[[noreturn]] void end_by_exception(const kernel::interrupt_frame& frame, std::uint64_t address) {
     attempt_stack = 0;
     tell("exception ", decimal{frame.vector}, ", error code ", frame.error_code, ", at ", frame.rip,
          ", CR2 ", address, ", RSP ", frame.rsp);
     kernel::give_up("an exception that nobody expected");
 }
 
-void take_exception(interrupt_frame& frame) {
+void take_exception(kernel::interrupt_frame& frame) {
     std::uint64_t address = 0;
     asm volatile("mov %%cr2, %0" : "=r"(address));
     if (attempt_stack == 0) {
@@ -150,7 +114,7 @@ pt::result<void> try_write_msr(std::uint32_t number, std::uint64_t value) {
 }
 
 void start_interrupts() {
-    load_gates();
+    kernel::load_gates();
     restore_interrupts();
     measure_timer();
 }
@@ -190,6 +154,7 @@ void on_vector(std::uint8_t vector, void (*handler)()) { handlers[vector] = hand
 void take_timer() {
     timer_is_mine = false;
     local_apic::write(initial_count_offset, 0);
+    let_in(); // one may have come before that
     counts[timer_vector] = 0;
 }
 void give_timer() { timer_is_mine = true; }
@@ -210,7 +175,7 @@ void idle(std::uint64_t nanoseconds) {
 
 } // namespace guest
 
-extern "C" void interrupt_taken(guest::interrupt_frame& frame) {
+extern "C" void interrupt_taken(kernel::interrupt_frame& frame) {
     using namespace guest;
     if (frame.vector < 32 && frame.vector != nmi_vector) {
         take_exception(frame);

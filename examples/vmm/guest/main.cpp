@@ -12,7 +12,7 @@
 //   strict           checks what the manuals say and QEMU does not do, too
 //   role=sender, role=receiver, peer=MAC, frames=N   exchanges frames with another guest
 //   interrupts=msi-x, msi or wire    that kind only
-//   nic=BB:DD.F      which one, if there are several
+//   nic=BB:DD.F      which one, if there are several; nic=none: there is none, and what needs one is left out
 //   no-loopback      the NIC's PHY has none (Bochs' 82540EM)
 //   x2apic           stays in x2APIC mode, if the processor has it
 #include "attempt.hpp"
@@ -102,11 +102,15 @@ void run_attack(const variant& chosen, nic& device) {
     check_that_it_sends(device, chosen.name);
 }
 
-void run_as_driver(nic& device) {
-    check_bars(device);
+void check_timers_and_local_apic() {
     check_local_apic();
     check_x2apic();
     check_interval_timer();
+}
+
+void run_as_driver(nic& device) {
+    check_bars(device);
+    check_timers_and_local_apic();
     check_interrupts(device);
     check_traffic(device);
 }
@@ -138,11 +142,20 @@ void kernel::run(const multiboot_information& loaded) {
         kernel::give_up("there is no attack of that name: see attack=list");
     }
     const bool tour = kernel::told("tour");
+    const bool without_nic = kernel::told("nic=none");
+    if (without_nic && (attack != nullptr || tour || kernel::told_after("role=") != nullptr)) {
+        kernel::give_up("an attack, the tour and a role want a network controller: not nic=none");
+    }
     if (attack == nullptr && !tour) {
         check_configuration_mechanism();
     }
     check_functions();
     auto device = nic::find();
+    if (without_nic) {
+        check(!device, "there is no network controller, as was said");
+        check_timers_and_local_apic();
+        guest::end();
+    }
     if (!check(device, "there is a network controller that this driver knows")) {
         guest::end();
     }

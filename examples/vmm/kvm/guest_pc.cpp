@@ -19,7 +19,11 @@ namespace {
 /// EPT with every size of page; no processor sees these tables [sdm, IA32_VMX_EPT_VPID_CAP].
 constexpr pt::ept::capabilities all_page_sizes{1U << 6 | 1U << 14 | 1U << 16 | 1U << 17};
 constexpr unsigned process_address_width = 48;
-constexpr std::uint64_t memory_of_tables = 4 * pt::MiB;
+
+/// Enough, if none of the memory is mapped by large pages: a table of 4 KiB for 2 MiB, and what is above.
+constexpr std::uint64_t memory_of_tables(std::uint64_t memory) {
+    return memory / 512 + memory / 512 / 512 + pt::MiB;
+}
 
 pt::hpa place_of(const std::byte* at) { return pt::hpa{reinterpret_cast<std::uintptr_t>(at)}; }
 
@@ -70,9 +74,9 @@ guest_pc::guest_pc(std::uint64_t memory, int com1, int label)
     : ram_{memory},
       host_cpuid_{machine_.supported_cpuid()},
       physical_address_width_{address_width(host_cpuid_)},
-      guest_ram_{pieces_, 3},
-      frames_memory_{memory_of_tables},
-      frames_{{place_of(frames_memory_.data()), memory_of_tables}, pt::identity_map{}},
+      memory_{memory},
+      frames_memory_{memory_of_tables(memory) / (4 * pt::KiB) * (4 * pt::KiB)},
+      frames_{{place_of(frames_memory_.data()), frames_memory_.size()}, pt::identity_map{}},
       table_{pt::identity_memory{frames_.source()},
              pt::ept::format{all_page_sizes, process_address_width}},
       console_{label < 0
@@ -85,36 +89,40 @@ guest_pc::guest_pc(std::uint64_t memory, int com1, int label)
               .memory = pt::ept::ram,
               .device_memory = pt::ept::device_memory,
               .processors = {},
-              .ports = ports_,
-              .space = space_,
-              .port_space = port_space_,
+              .room = lists_.room(),
               .host_ports = {},
               .dma = {},
               .bus = board_.bus(),
-              .routes = routes_,
               .platform = board_.platform(),
               .reports = {}}},
-      pc_{world_, guest_, board_, guest_ram_, shown_cpuid{&host_cpuid_}, physical_address_width_} {
-    // Between the first two lies what a PC has for its display and its option ROMs.
-    const auto piece = [&](std::uint64_t first, std::uint64_t end, pc::memory_kind kind) {
-        return pc::ram_piece{{pt::gpa{first}, end - first},
-                             reinterpret_cast<std::uint8_t*>(ram_.data()) + first,
-                             kind};
-    };
-    pieces_[0] = piece(0, 0xA'0000, pc::memory_kind::available);
-    pieces_[1] = piece(0xE'0000, 0x10'0000, pc::memory_kind::reserved);
-    pieces_[2] = piece(0x10'0000, memory, pc::memory_kind::available);
-    for (const pc::ram_piece& each : pieces_) {
-        demand(guest_.give_memory(each.at, place_of(reinterpret_cast<std::byte*>(each.bytes)),
-                                  pt::assign::memory_reach::processors_only),
-               "the guest gets no memory");
+      pc_{world_,
+          guest_,
+          board_,
+          memory_.ram(),
+          shown_cpuid{&host_cpuid_},
+          physical_address_width_} {
+    try {
+        furnish();
+    } catch (...) {
+        (void)guest_.retire();
+        throw;
     }
-    demand(pc_.reserve_devices(), "the guest's devices find no place");
-    demand(pc::write_acpi_tables(guest_ram_, {}), "the guest gets no ACPI tables");
-    show_cpuid();
 }
 
 guest_pc::~guest_pc() { (void)guest_.retire(); }
+
+void guest_pc::furnish() {
+    for (pc::ram_piece& each : memory_.pieces) {
+        std::byte* const bytes = ram_.data() + each.at.first().raw;
+        each.bytes = reinterpret_cast<std::uint8_t*>(bytes);
+        demand(
+            guest_.give_memory(each.at, place_of(bytes), pt::assign::memory_reach::processors_only),
+            "the guest gets no memory");
+    }
+    demand(pc_.reserve_devices(), "the guest's devices find no place");
+    demand(pc::write_acpi_tables(memory_.ram(), {}), "the guest gets no ACPI tables");
+    show_cpuid();
+}
 
 void guest_pc::show_cpuid() {
     pc::virtual_cpuid shown{shown_cpuid{&host_cpuid_},
@@ -154,9 +162,9 @@ void guest_pc::boot(const guest_file& kernel, const std::vector<guest_file>& mod
     for (const guest_file& each : modules) {
         given.push_back({bytes_of(each), each.words.c_str()});
     }
-    const pc::multiboot_kernel loaded =
-        pc::multiboot_loader{guest_ram_}.load(bytes_of(kernel), kernel.words.c_str(), given.data(),
-                                              static_cast<std::uint32_t>(given.size()));
+    const pc::multiboot_kernel loaded = pc::multiboot_loader{memory_.ram()}.load(
+        bytes_of(kernel), kernel.words.c_str(), given.data(),
+        static_cast<std::uint32_t>(given.size()));
     if (!loaded) {
         throw std::runtime_error{kernel.words + ": " + pc::explain(loaded.error)};
     }

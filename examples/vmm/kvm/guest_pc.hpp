@@ -6,22 +6,21 @@
 #include "../loop/virtual_pc.hpp"
 #include "../pc/acpi.hpp"
 #include "../pc/cpuid.hpp"
-#include "../pc/guest_ram.hpp"
+#include "../pc/memory_layout.hpp"
 #include "slot_pages.hpp"
 #include "virtual_machine.hpp"
 #include "world.hpp"
 
-#include "pt/assign/claims.hpp"
 #include "pt/assign/dma_path.hpp"
 #include "pt/assign/function_reset.hpp"
 #include "pt/assign/guest.hpp"
+#include "pt/assign/guest_room.hpp"
 #include "pt/assign/interrupt_path.hpp"
 #include "pt/assign/reports.hpp"
 #include "pt/assign/vmm.hpp"
 #include "pt/assign/wire_path.hpp"
 #include "pt/core/archetype.hpp"
 #include "pt/core/mutex.hpp"
-#include "pt/lapic/host_vector_routes.hpp"
 #include "pt/memory/direct_map.hpp"
 #include "pt/memory/frame_pool.hpp"
 #include "pt/paging/ept.hpp"
@@ -29,7 +28,6 @@
 #include "pt/pci/bar_memory.hpp"
 #include "pt/pci/config_access.hpp"
 #include "pt/vmx/io_bitmap.hpp"
-#include "pt/vmx/shared_io_bitmap.hpp"
 
 #include <cstdint>
 #include <string>
@@ -70,7 +68,7 @@ struct policies {
     using wire = pt::assign::no_wire;
     using vcpus = pc_board::vcpus_type;
     using reset = pt::assign::archetype::function_reset;
-    using devices = pc_board::platform_type;
+    using platform = pc_board::platform_type;
     using reports = pt::assign::no_reports;
     using mutex = pt::no_mutex;
 };
@@ -108,6 +106,8 @@ public:
     void flush() { console_.flush(); }
 
 private:
+    /// Memory, devices and tables of the guest.
+    void furnish();
     void show_cpuid();
 
     shared_pages ram_;
@@ -115,20 +115,14 @@ private:
     world world_{machine_};
     std::vector<cpuid_leaf> host_cpuid_;
     std::uint8_t physical_address_width_;
-    pc::ram_piece pieces_[3];
-    pc::guest_ram guest_ram_;
+    pc::memory_layout memory_;
 
     shared_pages frames_memory_;
     pt::frame_pool<pt::identity_map> frames_;
     table table_;
     slot_pages<table> pages_{table_, machine_};
     std::uint64_t bitmaps_[2][512]{};
-    pt::vmx::shared_io_bitmap ports_{pt::vmx::io_bitmap{bitmaps_[0], bitmaps_[1]}, nullptr, 0};
-    pt::assign::claim<pt::gpa> space_slots_[16]{};
-    pt::assign::claim<pt::io_port> port_slots_[32]{};
-    pt::assign::claims<pt::gpa> space_{space_slots_};
-    pt::assign::claims<pt::io_port> port_space_{port_slots_};
-    pt::lapic::host_vector_routes routes_{};
+    pt::assign::guest_lists<16, 32, 1> lists_{pt::vmx::io_bitmap{bitmaps_[0], bitmaps_[1]}};
 
     console<to_descriptor> console_;
     pc_board board_;

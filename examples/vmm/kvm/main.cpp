@@ -2,6 +2,7 @@
 //
 // pt-vmm-kvm: the VMM as a process, on this machine's /dev/kvm. examples/vmm/run.py starts it.
 #include "../loop/scheduler.hpp"
+#include "../loop/verdict.hpp"
 #include "../pc/run_end.hpp"
 #include "guest_pc.hpp"
 #include "probe.hpp"
@@ -29,6 +30,7 @@ namespace {
 using vmm::kvm::guest_file;
 using vmm::kvm::guest_pc;
 using vmm::pc::run_end;
+using turns = vmm::scheduler<guest_pc::pc_type, vmm::kvm::host_time>;
 
 // Exit statuses, as run.py has them.
 constexpr int wrong = 2;
@@ -69,6 +71,9 @@ int read(int count, char** words, options& asked) {
         program.parse(count, words);
         if (!asked.probe && asked.guests.empty()) {
             throw CLI::RequiredError{"--guest"};
+        }
+        if (asked.guests.size() > turns::most_guests) {
+            throw CLI::ValidationError{"--guest", "there are more guests than the loop takes"};
         }
         return -1;
     } catch (const CLI::ParseError& error) {
@@ -133,31 +138,22 @@ int open_com1(const std::string& path) {
     return descriptor;
 }
 
-/// Says how the guests' runs have ended, and gives the exit status: of the first one that went
-/// wrong, or of the first.
+/// Says how the guests' runs have ended, and gives the exit status.
 int tell_end(const std::vector<std::unique_ptr<guest_pc>>& guests, log_file& log) {
-    std::size_t decides = 0;
-    for (std::size_t i = guests.size(); i-- != 0;) {
+    for (std::size_t i = 0; i != guests.size(); ++i) {
         guest_pc::pc_type& pc = guests[i]->pc();
         if (pc.end() != run_end::exit_port) {
             log("guest ", std::to_string(i).c_str(), " ", vmm::pc::explain(pc.end()));
             pc.dump([&](auto... parts) { log(parts...); });
         }
-        if (pc.end() != run_end::exit_port || pc.exit_code() != guests[0]->pc().exit_code()) {
-            decides = i;
-        }
     }
-    guest_pc::pc_type& pc = guests[decides]->pc();
-    if (pc.end() == run_end::exit_port) {
-        log("end of run: status ", std::uint64_t{pc.exit_code()});
-        return static_cast<int>((2 * pc.exit_code() + 1) & 0xFF);
+    guest_pc::pc_type& pc = vmm::verdict(
+        guests.size(), [&](std::size_t i) -> auto& { return guests[i]->pc(); }, log);
+    switch (pc.end()) {
+    case run_end::exit_port: return static_cast<int>((2 * pc.exit_code() + 1) & 0xFF);
+    case run_end::time_limit: return time_is_over;
+    default: return no_end;
     }
-    if (pc.end() == run_end::time_limit) {
-        log("end of run: time limit");
-        return time_is_over;
-    }
-    log("end of run: guest ", std::to_string(decides).c_str(), " ", vmm::pc::explain(pc.end()));
-    return no_end;
 }
 
 int boot(const options& asked) {
@@ -176,8 +172,7 @@ int boot(const options& asked) {
         guests.back()->boot(read_file(asked.guests[i], words), modules);
         pcs.push_back(&guests.back()->pc());
     }
-    vmm::scheduler<guest_pc::pc_type, vmm::kvm::host_time> all{pcs.data(), pcs.size(),
-                                                               vmm::kvm::host_time{}};
+    turns all{pcs.data(), pcs.size(), vmm::kvm::host_time{}};
     constexpr std::uint64_t second = 1'000'000'000;
     all.run(asked.timeout * second);
     for (const auto& each : guests) {

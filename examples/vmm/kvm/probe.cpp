@@ -357,10 +357,10 @@ public:
         std::string told;
         std::string expected;
         for (const std::uint64_t each : told_) {
-            told += " " + std::to_string(each);
+            told.append(" ").append(std::to_string(each));
         }
         for (const std::uint64_t each : words) {
-            expected += " " + std::to_string(each);
+            expected.append(" ").append(std::to_string(each));
         }
         return end.empty() && told == expected
                    ? ""

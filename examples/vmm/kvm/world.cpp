@@ -189,7 +189,9 @@ vm_exit world::run(const pt::lapic::entry_decision& decision, std::uint64_t nano
         if (error == EINTR || error == EAGAIN) {
             shared.exit_reason = KVM_EXIT_INTR;
         } else {
-            return failure(std::strerror(error));
+            vm_exit exit = failure(std::strerror(error));
+            exit.interrupted = event;
+            return exit;
         }
     }
     if (const auto seen = static_cast<std::uint8_t>(shared.cr8 & 0xF); seen != cr8_) {
@@ -197,7 +199,11 @@ vm_exit world::run(const pt::lapic::entry_decision& decision, std::uint64_t nano
         waits_for_ = waiting::cr8;
         behind_cr8_ = shared.exit_reason != KVM_EXIT_SET_TPR;
     }
-    return show();
+    vm_exit exit = show();
+    if (exit.kind == exit_kind::failed) {
+        exit.interrupted = event;
+    }
+    return exit;
 }
 
 vm_exit world::halt(std::uint64_t nanoseconds) {

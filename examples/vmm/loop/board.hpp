@@ -142,6 +142,15 @@ public:
         set_wire();
     }
 
+    /// Whether an NMI can come from the chipset. (There is nobody at LINT1.)
+    [[nodiscard]] constexpr bool can_send_nmi() const {
+        using namespace pt::lapic;
+        const local_vector_entry lint0 = page_.lvt_lint0;
+        return chipset_.can_send_nmi() ||
+               (!lint0[local_vector_entry::masked] &&
+                lint0[local_vector_entry::delivery] == delivery_mode::nmi);
+    }
+
     /// When update(), or the local APIC, has something to do: in nanoseconds of the clock, or pc::never.
     [[nodiscard]] constexpr std::uint64_t next_deadline() {
         const std::uint64_t device = chipset_.next_deadline();

@@ -7,33 +7,48 @@
 #include "host_clock.hpp"
 #include "virtual_pc.hpp"
 
+#include "pt/core/contract.hpp"
+
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 
 namespace vmm {
 
-/// What a VMM does itself beside its guests: the least model. on_interrupt(vector): the host's own; or of
-/// a line whose level_route is the VMM's. after_exit(pc): each exit of a guest has been handled; an
-/// audit, for example.
+/// What a VMM does itself beside its guests. on_interrupt(vector): the host's own; or of a line whose
+/// level_route is the VMM's. after_exit(guest): an exit of that guest, by its place in the list, has been
+/// handled; an audit, for example.
+template <class H>
+concept scheduler_hooks = requires(H& host, std::uint8_t vector, std::size_t guest) {
+    { host.on_interrupt(vector) } -> std::same_as<void>;
+    { host.after_exit(guest) } -> std::same_as<void>;
+};
+
+/// The least model.
 struct no_hooks {
     void on_interrupt(std::uint8_t) {}
-    template <class Pc>
-    void after_exit(Pc&) {}
+    void after_exit(std::size_t) {}
 };
 
 /// Runs guests in turn on one CPU, until the run of each has ended. One that halts gives its time to the
-/// others; when all do, the CPU halts until an interrupt or the next timer. `Host` is the VMM's hooks, as
-/// no_hooks has them.
-template <class Pc, host_clock Clock, class Host = no_hooks>
+/// others; when all do, the CPU halts until an interrupt or the next timer.
+///
+/// All that are ready get the same time, however they try to get more: whoever had least is next. One that
+/// a timer or an interrupt wakes is served at once, unless it had more than the one that runs; and whose
+/// exits take long waits for as long afterwards.
+template <class Pc, host_clock Clock, scheduler_hooks Host = no_hooks>
 class scheduler {
 public:
     /// How long a guest runs at a time while others are ready.
     static constexpr std::uint64_t slice = 5'000'000;
+    static constexpr std::size_t most_guests = 8;
 
     /// The guests outlive this.
     constexpr scheduler(Pc* const* guests, std::size_t count, Clock clock, Host host = {})
-        : guests_{guests}, count_{count}, clock_{std::move(clock)}, host_{std::move(host)} {}
+        : guests_{guests}, count_{count}, clock_{std::move(clock)}, host_{std::move(host)} {
+        pt::expects(count <= most_guests, "there are more guests than a scheduler takes");
+    }
 
     /// Until all have ended, or `nanoseconds` have passed: those that have not ended then, end by
     /// run_end::time_limit.
@@ -48,16 +63,10 @@ public:
                 }
                 return;
             }
-            bool all_sleep = true;
-            for (std::size_t i = 0; i != count_; ++i) {
-                if (has_ended(i) || guests_[i]->sleeps()) {
-                    continue;
-                }
-                hooks of{*this, i};
-                all_sleep =
-                    guests_[i]->run(end_of_turn(i, limit), of) != progress::ready && all_sleep;
-            }
-            if (all_sleep && is_any_left()) {
+            const std::size_t next = next_to_run();
+            if (next != count_) {
+                run_turn(next, limit);
+            } else if (is_any_left()) {
                 halt(limit);
             }
         }
@@ -69,9 +78,8 @@ private:
         scheduler& all;
         std::size_t running;
 
-        /// Whether another guest has something to do now.
-        bool on_interrupt(std::uint8_t vector) { return all.give(vector, running); }
-        void after_exit(Pc& pc) { all.host_.after_exit(pc); }
+        bool pass_on(std::uint8_t vector) { return all.give(vector, running); }
+        void after_exit() { all.host_.after_exit(running); }
     };
 
     bool has_ended(std::size_t i) const { return guests_[i]->end() != pc::run_end::none; }
@@ -84,32 +92,67 @@ private:
         return false;
     }
 
-    bool give(std::uint8_t vector, std::size_t except) {
+    /// The one that had least of those that are ready; count_: all sleep.
+    std::size_t next_to_run() {
+        std::size_t next = count_;
         for (std::size_t i = 0; i != count_; ++i) {
-            if (i != except && !has_ended(i) && guests_[i]->take_interrupt(vector)) {
-                return true;
+            if (!has_ended(i) && !sleeps(i) && (next == count_ || had_[i] < had_[next])) {
+                next = i;
             }
         }
-        host_.on_interrupt(vector);
-        return false;
+        return next;
     }
-
-    /// Until the others want something.
-    std::uint64_t end_of_turn(std::size_t of, std::uint64_t limit) {
+    void run_turn(std::size_t of, std::uint64_t limit) {
+        const std::uint64_t begun = clock_.now();
+        hooks around{*this, of};
+        static_cast<void>(guests_[of]->run(end_of_turn(of, begun, limit), around));
+        had_[of] += clock_.now() - begun;
+    }
+    /// When it is somebody else's turn.
+    std::uint64_t end_of_turn(std::size_t of, std::uint64_t now, std::uint64_t limit) {
         std::uint64_t end = limit;
-        const std::uint64_t now = clock_.now();
         for (std::size_t i = 0; i != count_; ++i) {
             if (i == of || has_ended(i)) {
                 continue;
             }
-            const std::uint64_t turn = now + slice;
-            const std::uint64_t next = guests_[i]->sleeps() ? guests_[i]->next_deadline() : turn;
-            // A timer that is always due may not take the whole of the other's time.
-            const std::uint64_t at_least = now + slice / 50;
-            const std::uint64_t then = next > at_least ? next : at_least;
+            const std::uint64_t lead = had_[i] > had_[of] ? had_[i] - had_[of] : 0;
+            std::uint64_t then = now + lead + slice;
+            if (sleeps(i)) { // never so soon that nobody gets anywhere
+                const std::uint64_t at_least = now + (lead > slice / 50 ? lead : slice / 50);
+                const std::uint64_t deadline = guests_[i]->next_deadline();
+                then = deadline > at_least ? deadline : at_least;
+            }
             end = then < end ? then : end;
         }
         return end;
+    }
+    /// Who sleeps has no claim to the time that others have meanwhile, but for a slice.
+    bool sleeps(std::size_t i) {
+        if (!guests_[i]->sleeps()) {
+            return false;
+        }
+        for (std::size_t other = 0; other != count_; ++other) {
+            if (!has_ended(other) && had_[i] + slice < had_[other]) {
+                had_[i] = had_[other] - slice;
+            }
+        }
+        return true;
+    }
+
+    /// Whether the turn of the one that runs is over, because another one has woken up. count_: nobody
+    /// runs.
+    bool give(std::uint8_t vector, std::size_t running) {
+        for (std::size_t i = 0; i != count_; ++i) {
+            if (i == running || has_ended(i)) {
+                continue;
+            }
+            const bool slept = sleeps(i);
+            if (guests_[i]->take_interrupt(vector)) {
+                return slept;
+            }
+        }
+        host_.on_interrupt(vector);
+        return false;
     }
 
     void halt(std::uint64_t limit) {
@@ -138,6 +181,7 @@ private:
 
     Pc* const* guests_;
     std::size_t count_;
+    std::uint64_t had_[most_guests]{}; ///< nanoseconds
     Clock clock_;
     Host host_;
 };

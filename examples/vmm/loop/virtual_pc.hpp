@@ -13,6 +13,7 @@
 #include "pt/lapic/effect.hpp"
 #include "pt/lapic/injector.hpp"
 #include "pt/lapic/processor_signal.hpp"
+#include "pt/lapic/register_page.hpp"
 #include "pt/lapic/registers.hpp"
 #include "pt/vcpu/event.hpp"
 #include "pt/vcpu/general_registers.hpp"
@@ -27,6 +28,7 @@
 #include "../world.hpp"
 #include "board.hpp"
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -38,6 +40,14 @@ enum class progress : std::uint8_t {
     ready, ///< it had its time, or others have something to do
     halts, ///< it waits for an interrupt
     ended, ///< virtual_pc::end() says how
+};
+
+/// What the loop of one guest asks of those around it. pass_on(vector): an interrupt of the host's that is
+/// not the guest's; whether somebody has something to do now. after_exit(): an exit has been handled.
+template <class H>
+concept loop_hooks = requires(H& hooks, std::uint8_t vector) {
+    { hooks.pass_on(vector) } -> std::same_as<bool>;
+    { hooks.after_exit() } -> std::same_as<void>;
 };
 
 /// A guest's PC with its processor: the exit loop. It knows neither VMX nor SVM nor KVM, which are
@@ -103,9 +113,8 @@ public:
         world_.general()[pt::vcpu::general_register::rbx] = kernel.information;
     }
 
-    /// Runs the guest until the clock shows `until`, or it halts, or its run has ended. `hooks`: see
-    /// loop_hooks.
-    template <class Hooks>
+    /// Runs the guest until the clock shows `until`, or it halts, or its run has ended.
+    template <loop_hooks Hooks>
     progress run(std::uint64_t until, Hooks& hooks) {
         for (;;) {
             board_.update();
@@ -133,7 +142,7 @@ public:
             constexpr std::uint64_t shortest = 10'000;
             const bool goes_on =
                 step(decision, next > now + shortest ? next - now : shortest, hooks);
-            hooks.after_exit(*this);
+            hooks.after_exit();
             if (!goes_on) {
                 return progress::ready;
             }
@@ -170,7 +179,7 @@ public:
     [[nodiscard]] World& virtual_processor() { return world_; }
     [[nodiscard]] guest_type& guest() { return guest_; }
 
-    /// The state of the processor and its last exits, oldest first. `line` is a callable that takes any
+    /// The state of the processor, what could interrupt it, and its last exits, oldest first. `line` is a callable that takes any
     /// number of texts and numbers and prints them as one line.
     template <class Line>
     void dump(Line&& line) {
@@ -190,10 +199,12 @@ public:
         }
         const pt::vcpu::instruction_bytes code = world_.code();
         std::uint64_t bytes[2] = {};
-        for (unsigned i = 0; i != code.count && i != 16; ++i) { // as they lie in memory
+        for (unsigned i = 0; i < code.count && i < pt::vcpu::longest_instruction;
+             ++i) { // as in memory
             bytes[i / 8] |= std::uint64_t{code.bytes[i]} << (56 - 8 * (i % 8));
         }
         line("code, ", std::uint64_t{code.count}, " bytes: ", bytes[0], " ", bytes[1]);
+        dump_interrupts(line);
         line(halts_ ? "it halts; its last exits:" : "its last exits:");
         for (std::size_t i = 0; i != kept_exits; ++i) {
             const seen_exit& each = exits_[(exit_count_ + i) % kept_exits];
@@ -217,7 +228,7 @@ public:
         std::uint64_t rip = 0;
         std::uint64_t words[4]{};
     };
-    /// The last one, for after_exit() of hooks.
+    /// The last one.
     [[nodiscard]] const seen_exit& last_exit() const {
         return exits_[(exit_count_ + kept_exits - 1) % kept_exits];
     }
@@ -229,6 +240,30 @@ private:
     };
 
     static constexpr std::uint64_t interrupt_flag = 1U << 9;
+
+    /// Of IRR and ISR the highest vector.
+    template <class Line>
+    void dump_interrupts(Line& line) {
+        const auto& apic = board_.apic();
+        const pt::lapic::register_page& page = apic.registers();
+        const auto mode = apic.current_mode();
+        line(mode == pt::lapic::apic_mode::disabled ? "local APIC turned off"
+             : mode == pt::lapic::apic_mode::xapic  ? "local APIC in xAPIC mode"
+                                                    : "local APIC in x2APIC mode",
+             ": TPR ", std::uint64_t{page.tpr.raw}, "  IRR ", std::uint64_t{page.irr.highest()},
+             "  ISR ", std::uint64_t{page.isr.highest()}, "  pending ",
+             std::uint64_t{apic.pending()}, "  NMI ", std::uint64_t{apic.nmi_pending()},
+             "  LVT timer ", std::uint64_t{page.lvt_timer.raw});
+        const char* const asked = board_.chipset().interrupts() ? "the 8259s ask for an interrupt"
+                                                                : "the 8259s ask for nothing";
+        const std::uint64_t now = board_.time().clock.now();
+        const std::uint64_t next = board_.next_deadline();
+        if (next == pc::never) {
+            line(asked, "; next timer: never");
+        } else {
+            line(asked, "; next timer in ", next > now ? next - now : 0, " ns");
+        }
+    }
 
     bool has_ended() {
         if (end_ == pc::run_end::none) {
@@ -242,9 +277,9 @@ private:
         stop(pc::run_end::failed);
     }
 
-    /// With interrupts off only an NMI wakes it, and there is nobody here who sends one later.
+    /// With interrupts off only an NMI wakes it: if nobody sends one, this was its end.
     progress still_halts() {
-        if ((world_.rflags() & interrupt_flag) == 0) {
+        if ((world_.rflags() & interrupt_flag) == 0 && !board_.can_send_nmi()) {
             stop(pc::run_end::halted);
             return progress::ended;
         }
@@ -260,9 +295,9 @@ private:
     }
 
     /// One exit. False: others have something to do.
-    template <class Hooks>
+    template <loop_hooks Hooks>
     bool step(const pt::lapic::entry_decision& decision, std::uint64_t nanoseconds, Hooks& hooks) {
-        if constexpr (requires { world_.set_cr8(std::uint8_t{}); }) {
+        if constexpr (decoding_world<World>) {
             world_.set_cr8(static_cast<std::uint8_t>(board_.apic().cr8()));
         }
         const vm_exit exit = world_.run(decision, nanoseconds);
@@ -289,7 +324,7 @@ private:
         case exit_kind::device_memory: on_device_memory(exit.device, exit.length); break;
         case exit_kind::external_interrupt: {
             const bool own = take_interrupt(exit.vector);
-            const bool others = !own && hooks.on_interrupt(exit.vector);
+            const bool others = !own && hooks.pass_on(exit.vector);
             world_.end_interrupt();
             return !others;
         }
@@ -306,7 +341,6 @@ private:
             raise(pt::vcpu::exception(pt::vcpu::exception_vector::invalid_opcode));
             break;
         case exit_kind::failed:
-            processor_.interrupted(decision.event);
             fail(exit.why != nullptr ? exit.why : "the processor does not enter the guest");
             break;
         case exit_kind::other:

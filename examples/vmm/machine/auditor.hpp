@@ -3,6 +3,7 @@
 
 #include "guest_pc.hpp"
 #include "log.hpp"
+#include "static_vector.hpp"
 
 #include "pt/assign/audit.hpp"
 #include "pt/assign/explain.hpp"
@@ -77,17 +78,15 @@ struct no_units {
 
 /// The isolation audit of all guests: that each of them, and its functions, reach what it owns and
 /// nothing else. Each finding is a line of the log. `Units` is the part that concerns remapping units,
-/// as no_units has it.
-template <class V, class Units>
+/// as no_units has it; `Most`: of guests.
+template <class V, class Units, std::size_t Most>
 class auditor {
 public:
-    static constexpr std::size_t most_guests = 4;
-
     /// `tables`: where the VMM's frames come from, at most 64 MiB; `own`: all that is the VMM's, those
     /// included.
-    auditor(audit_time when, guest_pc<V>* const* guests, std::size_t count,
-            pt::range<pt::hpa> tables, pt::range<pt::hpa> own, Units units)
-        : when_{when}, guests_{guests}, count_{count}, tables_{tables}, own_{own}, units_{units} {}
+    auditor(audit_time when, static_vector<guest_pc<V>, Most>& guests, pt::range<pt::hpa> tables,
+            pt::range<pt::hpa> own, Units units)
+        : when_{when}, guests_{guests}, tables_{tables}, own_{own}, units_{units} {}
     auditor(const auditor&) = delete;
     auditor& operator=(const auditor&) = delete;
 
@@ -97,8 +96,8 @@ public:
         if (when_ == audit_time::never) {
             return true;
         }
-        for (std::size_t i = 0; i != count_; ++i) {
-            if (guests_[i]->events().has_changed) {
+        for (std::size_t i = 0; i != guests_.count(); ++i) {
+            if (guests_[i].events().has_changed) {
                 return run();
             }
         }
@@ -123,10 +122,10 @@ public:
                                 .tables = tables_,
                                 .words = fresh_};
         pt::assign::audit_summary all{};
-        for (std::size_t i = 0; i != count_; ++i) {
-            all += audit_guest(*guests_[i], owned_[i], means, tell);
+        for (std::size_t i = 0; i != guests_.count(); ++i) {
+            all += audit_guest(guests_[i], owned_[i], means, tell);
         }
-        const auto shared = pt::assign::audit_sharing({owned_, count_}, room_,
+        const auto shared = pt::assign::audit_sharing({owned_, guests_.count()}, room_,
                                                       sizeof room_ / sizeof room_[0], tell);
         demand(shared, "there is no room for what the guests own");
         all += *shared;
@@ -172,13 +171,12 @@ private:
     }
 
     audit_time when_;
-    guest_pc<V>* const* guests_;
-    std::size_t count_;
+    static_vector<guest_pc<V>, Most>& guests_;
     pt::range<pt::hpa> tables_;
     pt::range<pt::hpa> own_;
     Units units_;
-    pt::assign::ownership owned_[most_guests]{};
-    pt::assign::claimed_numbers room_[most_guests * 64]{};
+    pt::assign::ownership owned_[Most]{};
+    pt::assign::claimed_numbers room_[Most * 64]{};
     std::uint64_t seen_[words]{};
     std::uint64_t fresh_[words]{};
     pt::assign::audit_summary last_{};

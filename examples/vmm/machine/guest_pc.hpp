@@ -7,6 +7,7 @@
 #include "../loop/virtual_pc.hpp"
 #include "../pc/acpi.hpp"
 #include "../pc/guest_ram.hpp"
+#include "../pc/memory_layout.hpp"
 #include "../pc/multiboot.hpp"
 #include "host.hpp"
 #include "log.hpp"
@@ -14,13 +15,12 @@
 
 #include "pt/assign/claims.hpp"
 #include "pt/assign/guest.hpp"
+#include "pt/assign/guest_room.hpp"
 #include "pt/assign/memory_reach.hpp"
 #include "pt/assign/ownership_room.hpp"
 #include "pt/core/address.hpp"
 #include "pt/core/range.hpp"
 #include "pt/core/result.hpp"
-#include "pt/lapic/host_vector_routes.hpp"
-#include "pt/vmx/shared_io_bitmap.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -30,8 +30,7 @@ namespace vmm {
 /// Host memory of one guest.
 struct guest_storage {
     pt::range<pt::hpa> memory{}; ///< from guest-physical 0 on; a multiple of 2 MiB
-    /// 128 KiB that the guest finds at 0xE0000, where a PC has its firmware: on pages of its own, since
-    /// functions do not reach them.
+    /// For memory_layout::firmware, on pages of its own: functions do not reach it.
     pt::hpa firmware{};
 };
 
@@ -56,29 +55,25 @@ public:
           storage_{storage},
           world_{host_ports, host_port_count},
           table_{kernel::memory(), world::second_level()},
-          ports_{world_.ports(), kept_ports_, sizeof kept_ports_ / sizeof kept_ports_[0]},
+          lists_{world_.ports()},
           console_{which.count == 1 ? console<to_com1>{to_com1{}}
                                     : console<to_com1>{to_com1{}, which.number}},
           board_{kernel::clock{}, to_console<to_com1>{&console_}, guest_epoch,
                  storage.memory.size(), physical_address_width()},
+          memory_{storage.memory.size()},
           guest_{{.pages = table_,
                   .memory = memory_attributes(world::second_level()),
                   .device_memory = register_attributes(world::second_level()),
                   .processors = world_.processors(),
-                  .ports = ports_,
-                  .space = space_,
-                  .port_space = port_space_,
+                  .room = lists_.room(),
                   .windows = device_memory,
                   .port_windows = device_ports,
                   .host_ports = {},
                   .dma = dma,
                   .bus = board_.bus(),
-                  .routes = routes_,
-                  .platform = typename V::devices{board_},
+                  .platform = board_.platform(),
                   .reports = guest_reports{&events_}}},
-          pc_{world_,       guest_,
-              board_,       pc::guest_ram{pieces_, piece_count},
-              host_cpuid{}, physical_address_width()} {
+          pc_{world_, guest_, board_, ram(), host_cpuid{}, physical_address_width()} {
         give_memory();
         demand(pc_.reserve_devices(), "the guest's devices find no place");
         demand(pc::write_acpi_tables(ram(), {}), "the guest gets no ACPI tables");
@@ -108,10 +103,10 @@ public:
     [[nodiscard]] typename V::pages& pages() { return table_; }
     [[nodiscard]] pc_board& hardware() { return board_; }
     [[nodiscard]] pt::assign::guest<V>& guest() { return guest_; }
-    [[nodiscard]] const pt::lapic::host_vector_routes& routes() const { return routes_; }
+    [[nodiscard]] pt::assign::guest_room room() { return lists_.room(); }
     [[nodiscard]] pc_type& pc() { return pc_; }
     [[nodiscard]] const guest_storage& storage() const { return storage_; }
-    [[nodiscard]] pc::guest_ram ram() const { return {pieces_, piece_count}; }
+    [[nodiscard]] pc::guest_ram ram() const { return memory_.ram(); }
     /// Bits of its physical addresses.
     [[nodiscard]] static std::uint8_t physical_address_width() {
         const unsigned tables = world::second_level().input_width();
@@ -132,41 +127,28 @@ public:
     pt::result<void> retire() { return guest_.retire(); }
 
 private:
-    static constexpr std::uint32_t piece_count = 3;
-    static constexpr std::uint64_t firmware_at = 0xE'0000;
-
     void give_memory() {
         using pt::assign::memory_reach;
-        const auto piece = [&](std::uint64_t first, std::uint64_t end, pt::hpa host,
-                               pc::memory_kind kind, memory_reach reach) {
-            const pt::range<pt::gpa> at{pt::gpa{first}, end - first};
-            demand(guest_.give_memory(at, host, reach), "the guest gets no memory");
-            return pc::ram_piece{at, kernel::pointer_to<std::uint8_t>(host), kind};
-        };
-        // Between the first two lies what a PC has for its display and its option ROMs.
-        const pt::hpa base = storage_.memory.first();
-        pieces_[0] = piece(0, 0xA'0000, base, pc::memory_kind::available,
-                           memory_reach::processors_and_devices);
-        pieces_[1] = piece(firmware_at, pt::MiB, storage_.firmware, pc::memory_kind::reserved,
-                           memory_reach::processors_only);
-        pieces_[2] = piece(pt::MiB, storage_.memory.size(), base + pt::MiB,
-                           pc::memory_kind::available, memory_reach::processors_and_devices);
+        for (pc::ram_piece& each : memory_.pieces) {
+            const bool is_firmware = each.kind == pc::memory_kind::reserved;
+            const pt::hpa host =
+                is_firmware ? storage_.firmware : storage_.memory.first() + each.at.first().raw;
+            each.bytes = kernel::pointer_to<std::uint8_t>(host);
+            demand(guest_.give_memory(each.at, host,
+                                      is_firmware ? memory_reach::processors_only
+                                                  : memory_reach::processors_and_devices),
+                   "the guest gets no memory");
+        }
     }
 
     guest_events events_;
     guest_storage storage_;
     world world_;
     typename V::pages table_;
-    pt::vmx::kept_ports kept_ports_[16]{};
-    pt::vmx::shared_io_bitmap ports_;
-    pt::assign::claim<pt::gpa> space_slots_[32]{};
-    pt::assign::claim<pt::io_port> port_slots_[32]{};
-    pt::assign::claims<pt::gpa> space_{space_slots_};
-    pt::assign::claims<pt::io_port> port_space_{port_slots_};
-    pt::lapic::host_vector_routes routes_{};
+    pt::assign::guest_lists<32, 32, 16> lists_;
     console<to_com1> console_;
     pc_board board_;
-    pc::ram_piece pieces_[piece_count]{};
+    pc::memory_layout memory_;
     pt::assign::guest<V> guest_;
     pc_type pc_;
     pt::assign::ownership_lists<64, 16, 8, 64> owned_{};

@@ -54,6 +54,16 @@ void start_log() {
     kernel::print_to(kernel::serial_port::com2);
 }
 
+void say_interrupt_for_nobody(std::uint8_t vector) {
+    constexpr unsigned most_lines = 16;
+    static unsigned lines = 0;
+    if (lines == most_lines) {
+        return;
+    }
+    say("an interrupt for nobody: vector ", std::uint64_t{vector},
+        ++lines == most_lines ? ", and others that are not told any more" : "");
+}
+
 void tell_story() { is_told = true; }
 bool is_story_told() { return is_told; }
 

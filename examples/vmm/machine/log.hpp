@@ -54,6 +54,10 @@ void say(const Parts&... parts) {
     show("\n");
 }
 
+/// The host took an interrupt that is nobody's; 2: an NMI. A guest can have them come as often as it likes, also
+/// when its run has ended: after a few, no line tells more.
+void say_interrupt_for_nobody(std::uint8_t vector);
+
 /// The words on which the log becomes a story that a person can follow.
 void tell_story();
 [[nodiscard]] bool is_story_told();

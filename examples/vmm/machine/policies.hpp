@@ -38,11 +38,6 @@ struct to_com1 {
 
 using pc_board = board<kernel::clock, to_console<to_com1>>;
 
-/// The platform of a guest whose end of interrupt concerns nobody but its chipset.
-struct board_platform : pc_board::platform_type {
-    explicit board_platform(pc_board& of) : pc_board::platform_type{of.platform()} {}
-};
-
 /// What was refused to a guest, and whether something has changed since the last audit.
 struct guest_events {
     unsigned guest = 0;
@@ -61,9 +56,9 @@ struct guest_reports {
     }
 };
 
-/// The names of a freestanding VMM's policies (assign::vmm). `Devices` is made of a pc_board&.
+/// The names of a freestanding VMM's policies (assign::vmm).
 template <passthrough_world World, pt::assign::dma_path Dma, pt::assign::interrupt_path Interrupts,
-          pt::assign::wire_path Wire, pt::assign::platform Devices = board_platform>
+          pt::assign::wire_path Wire>
 struct policies {
     using world = World;
 
@@ -77,7 +72,7 @@ struct policies {
     using wire = Wire;
     using vcpus = pc_board::vcpus_type;
     using reset = nic_reset;
-    using devices = Devices;
+    using platform = pc_board::platform_type;
     using reports = guest_reports;
     using mutex = pt::no_mutex;
 };

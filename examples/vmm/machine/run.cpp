@@ -19,6 +19,11 @@ std::uint64_t number_or(const char* start, std::uint64_t otherwise) {
 } // namespace
 
 run_options options_told(std::size_t most_guests) {
+    if (const char* const from =
+            kernel::unknown_word({"timeout=", "guests=", "memory=", "audit=", "story"})) {
+        say("on the VMM's command line is a word that it does not know: ", from);
+        give_up("the VMM's command line makes no sense");
+    }
     run_options asked{};
     asked.seconds = number_or("timeout=", asked.seconds);
     asked.guests = number_or("guests=", asked.guests);

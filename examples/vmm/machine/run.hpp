@@ -7,10 +7,12 @@
 #include "../../kernel/command_line.hpp"
 #include "../../kernel/end.hpp"
 #include "../loop/scheduler.hpp"
+#include "../loop/verdict.hpp"
 #include "../pc/run_end.hpp"
 #include "auditor.hpp"
 #include "guest_pc.hpp"
 #include "log.hpp"
+#include "static_vector.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -33,30 +35,17 @@ struct run_options {
 /// The run ends where the words make no sense.
 run_options options_told(std::size_t most_guests);
 
-/// What an event of the host's is to the VMM: the least model. on_interrupt(vector): an interrupt that is
-/// of no guest. after_exit(guest): after an exit of that guest, by its number, and before the audit.
-struct no_host_events {
-    void on_interrupt(std::uint8_t vector) {
-        say("an interrupt for nobody: vector ", std::uint64_t{vector});
-    }
-    void after_exit(unsigned) {}
-};
-
-/// The hooks of the scheduler: by reference, what the VMM does itself.
-template <class Pc, class Audit, class Events>
-struct run_hooks {
+/// What the VMM does itself, by reference, and the audit after it.
+template <class Pc, class Audit, scheduler_hooks Events>
+struct audited {
     Pc* const* guests;
     std::size_t count;
     Audit* audit;
     Events* events;
 
     void on_interrupt(std::uint8_t vector) { events->on_interrupt(vector); }
-    void after_exit(Pc& of) {
-        unsigned number = 0;
-        while (guests[number] != &of) {
-            ++number;
-        }
-        events->after_exit(number);
+    void after_exit(std::size_t guest) {
+        events->after_exit(guest);
         if (!audit->after_step()) {
             for (std::size_t i = 0; i != count; ++i) {
                 guests[i]->stop(pc::run_end::failed);
@@ -66,23 +55,24 @@ struct run_hooks {
 };
 
 /// Runs the guests to their ends, and says how they came to them.
-template <class V, class Audit, class Events>
-void run_guests(guest_pc<V>* const* guests, std::size_t count, std::uint64_t seconds, Audit& audit,
+template <class V, std::size_t Most, class Audit, scheduler_hooks Events>
+void run_guests(static_vector<guest_pc<V>, Most>& guests, std::uint64_t seconds, Audit& audit,
                 Events& events) {
     using pc_type = typename guest_pc<V>::pc_type;
-    pc_type* pcs[Audit::most_guests]{};
+    const std::size_t count = guests.count();
+    pc_type* pcs[Most]{};
     for (std::size_t i = 0; i != count; ++i) {
-        pcs[i] = &guests[i]->pc();
+        pcs[i] = &guests[i].pc();
     }
-    using hooks = run_hooks<pc_type, Audit, Events>;
+    using hooks = audited<pc_type, Audit, Events>;
     scheduler<pc_type, kernel::clock, hooks> all{pcs, count, kernel::clock{},
                                                  hooks{pcs, count, &audit, &events}};
     constexpr std::uint64_t second = 1'000'000'000;
     all.run(seconds * second);
     for (std::size_t i = 0; i != count; ++i) {
         pc_type& each = *pcs[i];
-        guests[i]->flush();
-        const guest_events& events_of = guests[i]->events();
+        guests[i].flush();
+        const guest_events& events_of = guests[i].events();
         say("guest ", decimal{i}, " ", pc::explain(each.end()), ", after ", decimal{each.exits()},
             " exits, ", decimal{events_of.changes}, " changes, and ", decimal{events_of.rejections},
             " rejections");
@@ -101,31 +91,17 @@ bool tell_audits(const Audit& audit) {
     return audit.findings() == 0;
 }
 
-/// The last line of the log, and the end of the machine: by the first guest that went wrong, or by the
-/// first one; or by what the VMM has to say against the run (null: nothing).
-template <class V>
-[[noreturn]] void end_run(guest_pc<V>* const* guests, std::size_t count, const char* defect) {
+/// The last line of the log, and the end of the machine: by verdict(), or by what the VMM has to say
+/// against the run (null: nothing).
+template <class V, std::size_t Most>
+[[noreturn]] void end_run(static_vector<guest_pc<V>, Most>& guests, const char* defect) {
     if (defect != nullptr) {
         give_up(defect);
     }
-    std::size_t decides = 0;
-    for (std::size_t i = count; i-- != 0;) {
-        auto& each = guests[i]->pc();
-        if (each.end() != pc::run_end::exit_port ||
-            each.exit_code() != guests[0]->pc().exit_code()) {
-            decides = i;
-        }
-    }
-    auto& pc = guests[decides]->pc();
-    if (pc.end() == pc::run_end::exit_port) {
-        say("end of run: status ", std::uint64_t{pc.exit_code()});
-        kernel::end(pc.exit_code());
-    }
-    if (pc.end() == pc::run_end::time_limit) {
-        give_up("time limit");
-    }
-    say("end of run: guest ", decimal{decides}, " ", pc::explain(pc.end()));
-    kernel::end(kernel::run_failed);
+    auto& pc = verdict(
+        guests.count(), [&](std::size_t i) -> auto& { return guests[i].pc(); },
+        [](const auto&... parts) { say(parts...); });
+    kernel::end(pc.end() == pc::run_end::exit_port ? pc.exit_code() : kernel::run_failed);
 }
 
 } // namespace vmm

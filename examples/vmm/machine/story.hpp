@@ -114,6 +114,36 @@ public:
         }
     }
 
+    /// What the guest's NIC is put through: tables of a remapping unit, under that id there.
+    template <class Tables>
+    void tell_domain(const Tables& tables, std::uint16_t id) {
+        const auto owned = guest_->owned([](pt::pci::function_address) { return std::uint16_t{}; });
+        if (!is_story_told() || !owned) {
+            return;
+        }
+        narrate("what ", nic_->host().at, " reaches, by the same addresses (VT-d, domain ",
+                decimal{id}, "):");
+        tell_leaves(tables.format(), tables.leaves(), *owned);
+        const auto& block = nic_->device().interrupts();
+        narrate("interrupts: entries ", decimal{block.entries[0].raw}, "..",
+                decimal{block.entries[block.host.count - 1U].raw}, ", which serve ",
+                nic_->host().at, " alone, raise vectors ", std::uint64_t{block.host.first}, "..",
+                std::uint64_t{block.host[block.host.count - 1U]}, " here");
+    }
+    /// How its wire comes to the guest: by an input of the host's I/O APIC, a vector, and the guest's line.
+    void tell_wire(std::uint8_t input, std::uint8_t vector, unsigned line) {
+        narrate("its wire, input ", decimal{input}, " of the I/O APIC, raises vector ",
+                std::uint64_t{vector}, " here, and then line ", decimal{line}, " of the guest's");
+    }
+
+    /// Its wire has raised a vector of the host's.
+    void on_wire(std::uint8_t vector) {
+        if (++wires_ <= enough) {
+            narrate("interrupt: the wire of ", nic_->host().at, " raises vector ",
+                    std::uint64_t{vector}, " here; its input is masked until the guest has ended ",
+                    "the interrupt of its own line", wires_ == enough ? " (and so on)" : "");
+        }
+    }
     /// After an exit, before the audit.
     void after_exit() {
         if (!is_story_told()) {
@@ -152,7 +182,7 @@ private:
             narrate("interrupt: ", nic_->host().at, " raises vector ", std::uint64_t{vector},
                     " here");
         }
-        if (const auto to = guest_->routes().find(vector)) {
+        if (const auto to = guest_->room().routes.find(vector)) {
             narrate("  the guest's local APIC gets vector ", std::uint64_t{to->vector},
                     ", and the next entry takes it there");
         } else {
@@ -191,7 +221,7 @@ private:
     void look_at_routes() {
         const auto vectors = nic_->device().interrupts().vectors();
         for (unsigned i = 0; i != vectors.count && i != most_routes; ++i) {
-            const auto to = guest_->routes().find(vectors[i]);
+            const auto to = guest_->room().routes.find(vectors[i]);
             const unsigned now = to ? to->vector : 0;
             if (now == routes_[i]) {
                 continue;
@@ -213,6 +243,7 @@ private:
     std::uint8_t routes_[most_routes]{};
     unsigned routes_told_ = 0;
     std::uint64_t interrupts_ = 0;
+    std::uint64_t wires_ = 0; ///< interrupts by its wire
 };
 
 } // namespace vmm::story

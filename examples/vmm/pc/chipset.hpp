@@ -152,6 +152,8 @@ public:
 
     /// INTR of the 8259s: LINT0 of the local APIC.
     [[nodiscard]] constexpr bool interrupts() const { return pair_.output(); }
+    /// Whether the I/O APIC makes an NMI of any line.
+    [[nodiscard]] constexpr bool can_send_nmi() const { return io_apic_.can_send_nmi(); }
     /// INTA.
     constexpr std::uint8_t acknowledge() {
         const std::uint8_t vector = pair_.acknowledge();
@@ -241,7 +243,9 @@ private:
             return value;
         }
         if (interrupt_controllers::has_port(port)) {
-            return pair_.read(port);
+            const std::uint8_t value = pair_.read(port);
+            tell_ended(); // a poll may have been one
+            return value;
         }
         if (reset_ports::has_port(port)) {
             return reset_.read(port);

@@ -8,8 +8,7 @@
 
 namespace vmm::pc {
 
-/// One 8259A [8259A]. Without poll command, special mask mode and special fully nested mode, which
-/// have no use on a PC with one master and one slave.
+/// One 8259A [8259A]. Without special fully nested mode.
 class interrupt_controller {
 public:
     /// The level of an input, 0..7. A rising edge is a request until it is acknowledged; if the line
@@ -51,20 +50,27 @@ public:
         return byte(base_ | (input & 7U));
     }
 
-    /// A0 = 0: IRR, or ISR.
-    [[nodiscard]] constexpr std::uint8_t read_command() const {
+    /// A0 = 0: IRR, or ISR; after the poll command, what it asks for.
+    constexpr std::uint8_t read_command() {
+        if (std::exchange(is_polled_, false)) {
+            return poll();
+        }
         return reads_in_service_ ? in_service_ : requests();
     }
-    /// A0 = 1: IMR.
-    [[nodiscard]] constexpr std::uint8_t read_mask() const { return mask_; }
+    /// A0 = 1: IMR; after the poll command, what it asks for.
+    constexpr std::uint8_t read_mask() { return std::exchange(is_polled_, false) ? poll() : mask_; }
 
     /// A0 = 0: ICW1, OCW2 and OCW3, by bits 4 and 3.
     constexpr void write_command(std::uint8_t value) {
         if ((value & 0x10U) != 0) {
             initialise(value);
         } else if ((value & 0x08U) != 0) {
+            is_polled_ = (value & 4U) != 0;
             if ((value & 2U) != 0) {
                 reads_in_service_ = (value & 1U) != 0;
+            }
+            if ((value & 0x40U) != 0) {
+                has_special_mask_ = (value & 0x20U) != 0;
             }
         } else {
             end_or_rotate(value);
@@ -123,7 +129,16 @@ private:
     }
     constexpr unsigned winner() const {
         const unsigned input = first_of(requests() & ~unsigned{mask_});
-        return rank(input) < rank(first_of(in_service_)) ? input : nobody;
+        return rank(input) < rank(first_of(in_charge())) ? input : nobody;
+    }
+    /// What is in service and holds lower priorities back. In special mask mode the mask takes that
+    /// from it.
+    constexpr unsigned in_charge() const {
+        return in_service_ & ~(has_special_mask_ ? unsigned{mask_} : 0U);
+    }
+    /// An acknowledge by software: bit 7, and which input. 0: there is no request.
+    constexpr std::uint8_t poll() {
+        return output() ? byte(0x80U | acknowledge()) : std::uint8_t{0};
     }
 
     constexpr void initialise(std::uint8_t value) {
@@ -135,6 +150,8 @@ private:
         mask_ = 0;
         lowest_ = 7;
         reads_in_service_ = false;
+        is_polled_ = false;
+        has_special_mask_ = false;
         ends_by_itself_ = false;
         rotates_by_itself_ = false;
         expected_ = word::icw2;
@@ -152,7 +169,7 @@ private:
             }
             return;
         }
-        const unsigned input = is_specific ? value & 7U : first_of(in_service_);
+        const unsigned input = is_specific ? value & 7U : first_of(in_charge());
         if (input == nobody) {
             return;
         }
@@ -176,6 +193,8 @@ private:
     bool has_icw4_ = false;
     bool is_single_ = false;
     bool reads_in_service_ = false;
+    bool is_polled_ = false; ///< the next read acknowledges
+    bool has_special_mask_ = false;
     bool ends_by_itself_ = false;    ///< AEOI
     bool rotates_by_itself_ = false; ///< at AEOI
 };
@@ -220,12 +239,14 @@ public:
         return (port & ~1U) == 0x20 || (port & ~1U) == 0xA0 || (port & ~1U) == 0x4D0;
     }
 
-    [[nodiscard]] constexpr std::uint8_t read(std::uint16_t port) const {
-        const interrupt_controller& which = is_second(port) ? second_ : first_;
+    constexpr std::uint8_t read(std::uint16_t port) {
+        interrupt_controller& which = is_second(port) ? second_ : first_;
         if ((port & ~1U) == 0x4D0) {
             return which.level_triggered();
         }
-        return (port & 1U) != 0 ? which.read_mask() : which.read_command();
+        const std::uint8_t value = (port & 1U) != 0 ? which.read_mask() : which.read_command();
+        cascade();
+        return value;
     }
 
     constexpr void write(std::uint16_t port, std::uint8_t value) {

@@ -102,6 +102,17 @@ public:
         }
     }
 
+    /// Whether an input is an NMI.
+    [[nodiscard]] constexpr bool can_send_nmi() const {
+        for (const redirection_entry& entry : entries_) {
+            if (!entry[redirection_entry::masked] &&
+                entry[redirection_entry::delivery] == pt::lapic::delivery_mode::nmi) {
+                return true;
+            }
+        }
+        return false;
+    }
+
     /// Tries again what no local APIC has taken, because none was enabled. Costs one load else.
     constexpr void resend() {
         for (unsigned pin = 0; waiting_ != 0 && pin != pins; ++pin) {

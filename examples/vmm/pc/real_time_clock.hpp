@@ -109,7 +109,7 @@ public:
             restart(now);
             break;
         case status_b:
-            bytes_[status_b] = value;
+            bytes_[status_b] = (value & stopped) != 0 ? byte(value & ~update_ended) : value;
             restart(now);
             break;
         case status_c:
@@ -118,7 +118,7 @@ public:
         }
     }
 
-    /// The level of IRQ 8: until the guest reads register C.
+    /// The level of IRQ 8: until the guest reads register C, or disables what has requested it.
     [[nodiscard]] constexpr bool interrupts() {
         update(clock_.now());
         return requests_;
@@ -151,7 +151,8 @@ private:
     static constexpr std::uint8_t status_b = 0x0B;
     static constexpr std::uint8_t status_c = 0x0C;
     static constexpr std::uint8_t status_d = 0x0D;
-    // Register B; the first two also in register C.
+    // Register B; `periodic` and `update_ended` also in register C.
+    static constexpr unsigned stopped = 0x80; ///< SET: no updates
     static constexpr unsigned periodic = 0x40;
     static constexpr unsigned update_ended = 0x10;
     static constexpr unsigned binary = 0x04;
@@ -178,9 +179,10 @@ private:
         return byte(digits(hour % 12 == 0 ? 12 : hour % 12) | (hour >= 12 ? 0x80U : 0U));
     }
 
+    constexpr bool is_stopped() const { return (bytes_[status_b] & stopped) != 0; }
     /// For 244 microseconds before each update.
-    static constexpr bool is_updating(std::uint64_t now) {
-        return now % second >= second - 244'000;
+    constexpr bool is_updating(std::uint64_t now) const {
+        return !is_stopped() && now % second >= second - 244'000;
     }
 
     /// Of the periodic interrupt, in ticks; 0: none. Rates 1 and 2 are those of 8 and 9 [MC146818].
@@ -204,10 +206,10 @@ private:
             flags_ |= periodic;
         }
         const std::uint64_t seconds = now / second;
-        if (std::exchange(seen_seconds_, seconds) != seconds) {
+        if (std::exchange(seen_seconds_, seconds) != seconds && !is_stopped()) {
             flags_ |= update_ended;
         }
-        requests_ = requests_ || (flags_ & bytes_[status_b] & (periodic | update_ended)) != 0;
+        requests_ = (flags_ & bytes_[status_b] & (periodic | update_ended)) != 0;
     }
 
     [[no_unique_address]] Clock clock_;

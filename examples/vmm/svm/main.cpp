@@ -14,8 +14,8 @@
 #include "../machine/host.hpp"
 #include "../machine/log.hpp"
 #include "../machine/policies.hpp"
-#include "../machine/room.hpp"
 #include "../machine/run.hpp"
+#include "../machine/static_vector.hpp"
 #include "../machine/story.hpp"
 #include "remapping.hpp"
 #include "world.hpp"
@@ -45,16 +45,16 @@ constexpr std::uint64_t table_memory = 16 * pt::MiB;
 /// Hears of faults, and writes them down; nobody else is told.
 struct unit_events {
     remapping_units* units;
-    room<story::watch<my_vmm>, most_guests>* watches;
+    static_vector<story::watch<my_vmm>, most_guests>* watches;
 
     void on_interrupt(std::uint8_t vector) {
         if (vector == fault_vector) {
             units->on_fault_event();
         } else {
-            say("an interrupt for nobody: vector ", std::uint64_t{vector});
+            say_interrupt_for_nobody(vector);
         }
     }
-    void after_exit(unsigned guest) {
+    void after_exit(std::size_t guest) {
         units->look_again();
         if (guest < watches->count()) {
             (*watches)[guest].after_exit();
@@ -66,20 +66,20 @@ struct unit_events {
 /// raise any vector, and an NMI, by DMA to the interrupt range. On a machine that keeps to the manual it
 /// gets a fault. Neither hurts: nobody here waits for an NMI.
 bool ignore_nmi(kernel::interrupt_frame& frame) {
-    constexpr std::uint64_t nmi = 2;
+    constexpr std::uint8_t nmi = 2;
     if (frame.vector == nmi) {
-        say("an NMI for nobody");
+        say_interrupt_for_nobody(nmi);
     }
     return frame.vector == nmi;
 }
 
-room<remapping_units, 1> rooms_of_units;
-room<guest_domain, most_guests> domains;
-room<guest_pc<my_vmm>, most_guests> pcs;
-room<guest_nic<my_vmm>, most_guests> nics;
-room<remapping::attachment_type, most_nics> idle;
-room<story::watch<my_vmm>, most_guests> watches;
-room<auditor<my_vmm, unit_audit>, 1> rooms_of_audits;
+static_vector<remapping_units, 1> units_of_machine;
+static_vector<guest_domain, most_guests> domains;
+static_vector<guest_pc<my_vmm>, most_guests> pcs;
+static_vector<guest_nic<my_vmm>, most_guests> nics;
+static_vector<remapping::attachment_type, most_nics> idle;
+static_vector<story::watch<my_vmm>, most_guests> watches;
+static_vector<auditor<my_vmm, unit_audit, most_guests>, 1> auditors;
 pt::assign::host_vectors vectors{first_guest_vector, kernel::last_free_vector};
 
 /// The piece of `from` behind `first`, so large.
@@ -105,27 +105,8 @@ void give_nics(remapping_units& units, const host_function* found, std::size_t c
         guest_nic<my_vmm>& nic =
             nics.make(pcs[i], found[i], interrupts{units.all(), pool}, pt::assign::no_wire{});
         demand(nic.assign(), "a NIC cannot be assigned");
-        domains[i].learn_id(found[i].at);
         watches.make(pcs[i], nic);
     }
-}
-
-/// Of the story: what a guest's NIC is put through.
-void tell_domain(std::size_t i) {
-    guest_nic<my_vmm>& nic = nics[i];
-    const auto owned = pcs[i].owned([](pt::pci::function_address) { return std::uint16_t{}; });
-    if (!owned) {
-        return;
-    }
-    narrate("what ", nic.host().at, " reaches, by the same addresses (VT-d, domain ",
-            decimal{domains[i].owned()[0].through.domain_id()}, "):");
-    const auto& tables = domains[i].tables().tables();
-    story::tell_leaves(tables.format(), tables.leaves(), *owned);
-    const auto& block = nic.device().interrupts();
-    narrate("interrupts: entries ", decimal{block.entries[0].raw}, "..",
-            decimal{block.entries[block.host.count - 1U].raw}, ", which serve ", nic.host().at,
-            " alone, raise vectors ", std::uint64_t{block.host.first}, "..",
-            std::uint64_t{block.host[block.host.count - 1U]}, " here");
 }
 
 /// Everything is given back. Null, or what was not.
@@ -177,44 +158,41 @@ void kernel::run(const multiboot_information& loaded) {
     story::tell_machine(own, memory, found, nic_count);
 
     const std::uint64_t frames_before = kernel::frames_in_use();
-    remapping_units& units = rooms_of_units.make(fault_vector);
+    remapping_units& units = units_of_machine.make(fault_vector);
     for (std::size_t i = 0; i != units.count(); ++i) {
         narrate("a remapping unit at ", units[i].register_base().raw,
                 " is on: what no guest owns is blocked, DMA and interrupts");
     }
-    guest_pc<my_vmm>* guests[most_guests]{};
     guest_domain* guest_domains[most_guests]{};
     for (unsigned i = 0; i != asked.guests; ++i) {
         const pt::range<pt::hpa> its = cut(memory, asked.memory);
         guest_domains[i] = &domains.make(units);
-        guests[i] = &pcs.make(guest_number{i, static_cast<unsigned>(asked.guests)},
-                              guest_storage{its, its.first() + 0xE'0000}, guest_domains[i]->path());
+        pcs.make(guest_number{i, static_cast<unsigned>(asked.guests)},
+                 guest_storage{its, its.first() + pc::memory_layout::firmware.first().raw},
+                 guest_domains[i]->path());
     }
     give_nics(units, found, nic_count, asked.guests);
     const boot_files files{loaded};
     for (std::size_t i = 0; i != asked.guests; ++i) {
-        files.boot(*guests[i], i, asked.guests);
+        files.boot(pcs[i], i, asked.guests);
     }
 
-    if (is_story_told()) {
-        for (std::size_t i = 0; i != watches.count(); ++i) {
-            watches[i].tell_guest();
-            tell_domain(i);
-        }
+    for (std::size_t i = 0; i != watches.count(); ++i) {
+        watches[i].tell_guest();
+        watches[i].tell_domain(domains[i].tables().tables(),
+                               domains[i].owned()[0].through.domain_id());
     }
     chapter("The run");
-    auto& audit = rooms_of_audits.make(asked.audits, guests, asked.guests, tables, own,
-                                       unit_audit{units, guest_domains});
+    auto& audit = auditors.make(asked.audits, pcs, tables, own, unit_audit{units, guest_domains});
     bool isolated = audit.run();
     unit_events events{&units, &watches};
     if (isolated) {
-        run_guests<my_vmm>(guests, asked.guests, asked.seconds, audit, events);
+        run_guests(pcs, asked.seconds, audit, events);
         isolated = audit.run() && isolated;
     }
     isolated = tell_audits(audit) && isolated;
     say(decimal{units.faults()}, " faults of the remapping units");
     chapter("The end");
     const char* const left = tear_down(units, frames_before);
-    end_run<my_vmm>(guests, asked.guests,
-                    isolated ? left : "the audit has found what should not be");
+    end_run(pcs, isolated ? left : "the audit has found what should not be");
 }

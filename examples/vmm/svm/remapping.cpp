@@ -138,25 +138,11 @@ pt::vtd::second_stage::limits limits_of(remapping& all) {
 } // namespace
 
 guest_domain::guest_domain(remapping_units& units)
-    : units_{&units}, domain_{units.all(), limits_of(units.all())} {}
-
-void guest_domain::learn_id(pt::pci::function_address function) {
-    const auto entry = units_->all().with_unit_of(function, [&](remapping::unit_type& serving) {
-        return serving.functions().translation_of(function);
-    });
-    demand(entry, "a function has no entry");
-    // The root, though, is the domain's own, whatever the entry says.
-    pt::result<pt::hpa> root = pt::error{pt::errc::absent};
-    demand(domain_.change([&](domain::table_type& tables) {
-        root = tables.root();
-        return tables.unmap({});
-    }),
-           "a domain's tables cannot be looked at");
-    demand(root, "a domain has no tables");
+    : units_{&units}, domain_{units.all(), limits_of(units.all())} {
+    const auto through = domain_.through();
+    demand(through, "a domain gets no tables");
     while (owned_.count() != units_->count()) {
-        owned_.make(static_cast<std::uint16_t>(owned_.count()),
-                    pt::vtd::translation::second_stage(*root, domain_.tables().format(),
-                                                       entry->domain_id()));
+        owned_.make(static_cast<std::uint16_t>(owned_.count()), *through);
     }
 }
 

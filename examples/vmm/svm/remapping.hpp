@@ -8,7 +8,7 @@
 #include "../../kernel/mmio.hpp"
 #include "../../kernel/pci.hpp"
 #include "../machine/auditor.hpp"
-#include "../machine/room.hpp"
+#include "../machine/static_vector.hpp"
 
 #include "pt/assign/audit.hpp"
 #include "pt/assign/ownership.hpp"
@@ -71,7 +71,7 @@ private:
     void tell(const pt::vtd::fault_record& fault, pt::vtd::fault_verdict verdict);
 
     remapping all_;
-    room<pt::result<remapping::unit_type>, most_units> units_{};
+    static_vector<pt::result<remapping::unit_type>, most_units> units_{};
     std::uint64_t faults_ = 0;
     bool more_ = false;
 };
@@ -86,9 +86,6 @@ public:
     [[nodiscard]] pt::assign::remapped_dma<domain> path() {
         return pt::assign::remapped_dma{domain_, units_->all()};
     }
-    /// After the guest has got that function: takes down under which id its units know the domain.
-    void learn_id(pt::pci::function_address function);
-
     /// For the audit: the same for each unit.
     [[nodiscard]] pt::assign::list_of<pt::assign::owned_domain> owned() const {
         return owned_.list();
@@ -97,7 +94,7 @@ public:
 private:
     remapping_units* units_;
     domain domain_;
-    room<pt::assign::owned_domain, remapping_units::most_units> owned_{};
+    static_vector<pt::assign::owned_domain, remapping_units::most_units> owned_{};
 };
 
 /// The part of the audit that concerns the units, for auditor: what each function is put through, what

@@ -4,9 +4,9 @@
 #include "../../kernel/interrupts.hpp"
 #include "../../kernel/memory.hpp"
 #include "../../kernel/processor.hpp"
-#include "../guest_code.hpp"
-#include "../guest_registers.hpp"
-#include "../host_interrupts.hpp"
+#include "../machine/guest_code.hpp"
+#include "../machine/guest_registers.hpp"
+#include "../machine/host_interrupts.hpp"
 
 #include "pt/svm/event.hpp"
 #include "pt/svm/exit.hpp"
@@ -14,6 +14,7 @@
 #include "pt/svm/nested_page_fault.hpp"
 #include "pt/vcpu/instruction_length.hpp"
 #include "pt/vcpu/io_completion.hpp"
+#include "pt/vcpu/processor_mode.hpp"
 
 #include <utility>
 
@@ -58,6 +59,38 @@ constexpr pt::vcpu::event invalid_opcode = pt::vcpu::exception(exception_vector:
 constexpr pt::vcpu::event general_protection =
     pt::vcpu::exception(exception_vector::general_protection, 0);
 
+// DR6 and DR7 [amd, Debug Registers].
+constexpr std::uint64_t dr6_with_no_cause = 0xFFFF'0FF0;
+constexpr std::uint64_t dr6_of_a_guest = 0xE00F;    // B0 to B3, BD, BS, BT
+constexpr std::uint64_t register_access = 1U << 13; // BD
+constexpr std::uint64_t single_step = 1U << 14;     // BS
+constexpr std::uint64_t dr7_always_set = 0x400;
+constexpr std::uint64_t dr7_of_a_guest = 0xFFFF'23FF;
+constexpr std::uint64_t dr7_general_detect = 1U << 13;
+constexpr std::uint64_t cr4_debugging_extensions = 1U << 3;
+
+constexpr std::uint32_t bit_of(exception_vector which) {
+    return 1U << static_cast<unsigned>(which);
+}
+/// A guest can have these two come up in their own delivery, for ever; and no interrupt of the host's exits
+/// between.
+constexpr std::uint32_t exceptions_that_exit =
+    bit_of(exception_vector::debug) | bit_of(exception_vector::alignment_check);
+/// While we step, which the guest would find in the flags that a delivery pushes. All but the host's machine
+/// checks, and vector 2, which is no exception.
+constexpr std::uint32_t exceptions_of_a_step =
+    ~(bit_of(exception_vector::nmi_interrupt) | bit_of(exception_vector::machine_check));
+
+/// Whether DR6 has the cause of a breakpoint that DR7 enables. Causes may be there for others, too.
+constexpr bool met_breakpoint(std::uint64_t dr6, std::uint64_t dr7) {
+    for (unsigned i = 0; i != 4; ++i) {
+        if ((dr6 >> i & 1) != 0 && (dr7 >> 2 * i & 3) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /// An interrupt of the host's, with the event that was not delivered for it.
 vm_exit exit_of(std::uint8_t vector) {
     if (vector == kernel::timer_vector) {
@@ -96,6 +129,10 @@ world::world(const pt::range<pt::io_port>* never_open, std::size_t count)
                                  xsetbv}) {
         kernel::turn_on(vmcb_, each);
     }
+    vmcb_.exception_intercepts = exceptions_that_exit;
+    // Writes of DR0 to DR7. VMRUN and #VMEXIT exchange DR7, and with it what is enabled; but on QEMU 7.2 a
+    // breakpoint that a guest has set stays, for the VMM and for all guests.
+    vmcb_.dr_intercepts = 0xFFU << 16;
     vmcb_.cr_read_intercepts = 1U << 8;
     vmcb_.cr_write_intercepts = 1U << 4 | 1U << 8;
     vmcb_.iopm_base_pa = address_of(io_pages_);
@@ -105,8 +142,8 @@ world::world(const pt::range<pt::io_port>* never_open, std::size_t count)
     using control = pt::svm::virtual_interrupt_control;
     vmcb_.interrupt_control = control{control::v_intr_masking(true)};
     vmcb_.nested_paging = 1;
-    vmcb_.dr6 = 0xFFFF'0FF0;
-    vmcb_.dr7 = 0x400;
+    vmcb_.dr6 = dr6_with_no_cause;
+    vmcb_.dr7 = dr7_always_set;
     vmcb_.pat = pat_after_reset;
     for (const pt::vcpu::msr_range each : open_msrs) {
         static_cast<void>(msrs_.open(each, pt::vcpu::msr_access::read_write));
@@ -172,7 +209,7 @@ void world::set_state(const cpu_state& state) {
     vmcb_.idtr = {0, 0, state.idtr.limit, state.idtr.base};
     vmcb_.interrupt_state = {};
     nmis_ = nmi_masking::unmasked;
-    step(stepping::no);
+    stop_stepping();
     vmcb_.rflags = state.rflags;
 }
 
@@ -187,14 +224,20 @@ void world::set_rflags(std::uint64_t value) {
 }
 
 pt::vcpu::event world::finish_instruction(std::uint8_t length) {
+    stop_stepping();
     vmcb_.rip = pt::vcpu::rip_after(vmcb_.rip, length, state().code_size());
     vmcb_.interrupt_state = vmcb_.interrupt_state.after_instruction();
     vmcb_.rflags &= ~cpu_state::rflags_resume_flag;
     if ((rflags() & cpu_state::rflags_trap_flag) == 0) {
         return {};
     }
-    constexpr std::uint64_t single_step = 1U << 14;
-    vmcb_.dr6 |= single_step;
+    return debug_exception(single_step);
+}
+
+/// A debug exception that the VMM raises, with what the processor does before it delivers one of its own.
+pt::vcpu::event world::debug_exception(std::uint64_t cause) {
+    vmcb_.dr6 |= cause;
+    vmcb_.dr7 &= ~dr7_general_detect;
     return pt::vcpu::exception(exception_vector::debug);
 }
 
@@ -259,7 +302,9 @@ vm_exit world::run(const pt::lapic::entry_decision& decision, std::uint64_t nano
         inside = this;
     }
     prepare(decision);
-    kernel::start_timer(nanoseconds == 0 ? 1 : nanoseconds);
+    // An NMI that lets an event go first wants to be asked about soon.
+    const bool soon = decision.nmi_window && decision.event.present;
+    kernel::start_timer(soon || nanoseconds == 0 ? 1 : nanoseconds);
     vmcb_.rax = general_[general_register::rax];
     vmcb_.rsp = general_[general_register::rsp];
     svm_enter(general_.raw, address_of(&vmcb_), host_state.raw);
@@ -306,14 +351,18 @@ void world::prepare(const pt::lapic::entry_decision& decision) {
     } else {
         kernel::turn_off(vmcb_, intercept::iret);
     }
-    if (decision.nmi_window && !masked && stepping_ == stepping::no) {
+    if (decision.nmi_window && !masked && !decision.event.present && stepping_ == stepping::no) {
         step(stepping::out_of_shadow);
     }
 }
 
 void world::deliver(const pt::vcpu::event& event) {
     using pt::svm::return_address;
-    const pt::svm::injection_words what = pt::svm::injection_of(event);
+    if (event.present) {
+        stop_stepping(); // or the handler finds our trap flag
+    }
+    const pt::svm::injection_words what =
+        pt::svm::injection_of(event, pt::vcpu::mode_of(vmcb_.cr0));
     vmcb_.injection = what.injection;
     if (what.returns_to == return_address::next_rip && kernel::has_next_rip()) {
         vmcb_.next_rip = vmcb_.rip + what.instruction_length;
@@ -325,31 +374,57 @@ void world::deliver(const pt::vcpu::event& event) {
     }
 }
 
+/// The guest executes the next instruction, and no more. DR6 says nothing then but what it has caused.
 void world::step(stepping over) {
-    if (over != stepping::no) {
-        if (stepping_ == stepping::no) {
-            trap_flag_ = (vmcb_.rflags & cpu_state::rflags_trap_flag) != 0;
-        }
-        vmcb_.rflags |= cpu_state::rflags_trap_flag;
-        kernel::turn_on(vmcb_, exception_vector::debug);
-    } else {
-        // An IRET has loaded the guest's own flags.
-        if (stepping_ == stepping::out_of_shadow && !trap_flag_) {
-            vmcb_.rflags &= ~cpu_state::rflags_trap_flag;
-        }
-        kernel::turn_off(vmcb_, exception_vector::debug);
+    if (stepping_ == stepping::no) {
+        trap_flag_ = (vmcb_.rflags & cpu_state::rflags_trap_flag) != 0;
+        dr6_ = std::exchange(vmcb_.dr6, dr6_with_no_cause);
     }
     stepping_ = over;
+    vmcb_.rflags |= cpu_state::rflags_trap_flag;
+    vmcb_.exception_intercepts = exceptions_of_a_step;
 }
 
-/// Behind the instruction that was to be stepped over. A guest that steps itself gets its trap.
-void world::stepped(vm_exit& exit) {
-    if (stepping_ == stepping::over_iret) {
-        nmis_ = nmi_masking::unmasked;
+/// Flags and DR6 are the guest's own again, whether the instruction has been executed or not.
+void world::stop_stepping() {
+    if (stepping_ == stepping::no) {
+        return;
     }
-    step(stepping::no);
-    if (trap_flag_) {
-        exit.raise = pt::vcpu::exception(exception_vector::debug);
+    stepping_ = stepping::no;
+    if (!trap_flag_) {
+        vmcb_.rflags &= ~cpu_state::rflags_trap_flag;
+    }
+    vmcb_.dr6 |= dr6_;
+    vmcb_.exception_intercepts = exceptions_that_exit;
+}
+
+/// The guest's, which gets it; or the trap behind the instruction that we step over.
+void world::explain_exception(vm_exit& exit, exception_vector which) {
+    const bool trap = stepping_ != stepping::no && which == exception_vector::debug &&
+                      (vmcb_.dr6 & single_step) != 0;
+    const bool ours = trap && !trap_flag_;
+    const bool theirs_too = met_breakpoint(vmcb_.dr6, vmcb_.dr7);
+    if (ours) {
+        vmcb_.dr6 = theirs_too ? vmcb_.dr6 & ~single_step : dr6_with_no_cause;
+    }
+    if (trap && stepping_ == stepping::over_iret) {
+        nmis_ = nmi_masking::unmasked;
+        trap_flag_ = (vmcb_.rflags & cpu_state::rflags_trap_flag) != 0; // IRET has loaded it
+    }
+    stop_stepping();
+    if (ours && !theirs_too) {
+        return;
+    }
+    const bool by_instruction =
+        which == exception_vector::breakpoint || which == exception_vector::overflow;
+    const std::uint8_t length =
+        by_instruction ? instruction(exit, exit_kind::handled).length : std::uint8_t{0};
+    const pt::vcpu::event found = pt::svm::exit_event(vmcb_.exit_code, vmcb_.exit_info_1, length);
+    if (which == exception_vector::page_fault) {
+        vmcb_.cr2 = vmcb_.exit_info_2;
+        exit.interrupted = found; // as if on its way: who raises one chooses another CR2
+    } else {
+        exit.raise = found;
     }
 }
 
@@ -380,6 +455,12 @@ vm_exit world::explain() {
         exit.kind = exit_kind::memory;
         exit.memory = pt::svm::violation_of(
             pt::svm::nested_page_fault_information{vmcb_.exit_info_1}, pt::gpa{vmcb_.exit_info_2});
+        if (!exit.memory.final_translation) {
+            // SVM does not say for which address the guest's tables were walked. Where they have gone as a
+            // whole, which shuts the guest down, it is the next instruction's.
+            exit.memory.has_linear_address = true;
+            exit.memory.linear_address = vmcb_.rip;
+        }
         return exit;
     case exit_code::ioio: explain_io(exit); return exit;
     case exit_code::cpuid: return instruction(exit, exit_kind::cpuid);
@@ -408,8 +489,10 @@ vm_exit world::explain() {
 
     const auto raw = static_cast<std::uint64_t>(vmcb_.exit_code);
     const auto exception = pt::svm::number_of(vmcb_.exit_code, exit_code::exception_0);
-    if (exception && exception_vector{*exception} == exception_vector::debug) {
-        stepped(exit);
+    if (exception) {
+        explain_exception(exit, exception_vector{*exception});
+    } else if (const auto written = pt::svm::number_of(vmcb_.exit_code, exit_code::dr0_write)) {
+        explain_debug_register(exit, *written);
     } else if (pt::svm::number_of(vmcb_.exit_code, exit_code::cr0_read) ||
                pt::svm::number_of(vmcb_.exit_code, exit_code::cr0_write)) {
         explain_control_register(exit);
@@ -464,15 +547,15 @@ void world::explain_io(vm_exit& exit) const {
     exit.length = found->length;
 }
 
-/// MOV to CR4, and to and from CR8.
-void world::explain_control_register(vm_exit& exit) {
-    // Prefixes, 0FH, 20H or 22H, and ModR/M with the general register in bits 2:0 [amd, MOV CRn].
+/// The general register of a MOV to or from a control or debug register. Outside of 64-bit code it has 32
+/// bits; those above are undefined there [amd], and 0 from now on. errc::absent: the instruction cannot be
+/// read.
+pt::result<general_register> world::register_operand() {
+    // Prefixes, 0FH, 20H to 23H, and ModR/M with the register in bits 2:0 [amd, MOV CRn, MOV DRn].
     const pt::vcpu::instruction_bytes bytes = code();
     const auto prefixes = pt::vcpu::prefixes_of(bytes.bytes, bytes.count, bytes.code);
     if (prefixes.count + 2 >= bytes.count) {
-        exit.kind = exit_kind::other;
-        exit.why = "an instruction that cannot be read";
-        return;
+        return pt::error{pt::errc::absent, vmcb_.rip};
     }
     unsigned number = bytes.bytes[prefixes.count + 2] & 7U;
     if (bytes.code == pt::vcpu::code_size::bits_64 && prefixes.count != 0) {
@@ -480,15 +563,28 @@ void world::explain_control_register(vm_exit& exit) {
         number |= (rex & 0xF1U) == 0x41 ? 8U : 0U;
     }
     const auto with = static_cast<general_register>(number);
+    if (bytes.code != pt::vcpu::code_size::bits_64) {
+        general_[with] &= 0xFFFF'FFFF;
+    }
+    return with;
+}
 
+/// MOV to CR4, and to and from CR8.
+void world::explain_control_register(vm_exit& exit) {
+    const auto with = register_operand();
+    if (!with) {
+        exit.kind = exit_kind::other;
+        exit.why = "an instruction that cannot be read";
+        return;
+    }
     const auto written = pt::svm::number_of(vmcb_.exit_code, exit_code::cr0_write);
     if (!written || *written == 8) {
         exit = instruction(exit, exit_kind::cr8);
         exit.cr8 = {written ? cr8_access::direction::to_cr8 : cr8_access::direction::from_cr8,
-                    with};
+                    *with};
         return;
     }
-    const std::uint64_t value = general_[with];
+    const std::uint64_t value = general_[*with];
     const bool long_mode = (vmcb_.efer & cpu_state::efer_long_mode_active) != 0;
     if ((value & ~cr4_of_a_guest) != 0 ||
         (long_mode && (value & cpu_state::cr4_physical_address_extension) == 0)) {
@@ -500,6 +596,43 @@ void world::explain_control_register(vm_exit& exit) {
         vmcb_.tlb_control = flush_everything;
         exit.raise = finish_instruction(exit.length);
     }
+}
+
+/// MOV to DR0 to DR7. DR0 to DR3 are in the processor, and mean nothing there: DR7 is the host's now.
+void world::explain_debug_register(vm_exit& exit, std::uint8_t number) {
+    const auto with = register_operand();
+    if (!with || instruction(exit, exit_kind::handled).kind != exit_kind::handled) {
+        exit.kind = exit_kind::other;
+        exit.why = "an instruction that cannot be read";
+        return;
+    }
+    const bool by_its_old_name = number == 4 || number == 5;
+    if (by_its_old_name && (vmcb_.cr4 & cr4_debugging_extensions) != 0) {
+        exit.raise = invalid_opcode;
+        return;
+    }
+    if ((vmcb_.dr7 & dr7_general_detect) != 0) {
+        exit.raise = debug_exception(register_access);
+        return;
+    }
+    const std::uint64_t value = general_[*with];
+    if (number >= 4 && value >> 32 != 0) {
+        exit.raise = general_protection;
+        return;
+    }
+    switch (number) {
+    case 0: asm volatile("mov %0, %%dr0" : : "r"(value)); break;
+    case 1: asm volatile("mov %0, %%dr1" : : "r"(value)); break;
+    case 2: asm volatile("mov %0, %%dr2" : : "r"(value)); break;
+    case 3: asm volatile("mov %0, %%dr3" : : "r"(value)); break;
+    case 4:
+    case 6:
+        stop_stepping(); // which brings the old causes back
+        vmcb_.dr6 = (value & dr6_of_a_guest) | dr6_with_no_cause;
+        break;
+    default: vmcb_.dr7 = (value & dr7_of_a_guest) | dr7_always_set; break;
+    }
+    exit.raise = finish_instruction(exit.length);
 }
 
 void world::explain_msr(vm_exit& exit) {

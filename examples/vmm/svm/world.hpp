@@ -4,12 +4,11 @@
 #pragma once
 
 #include "../../kernel/svm.hpp"
-#include "../extended_state.hpp"
+#include "../machine/extended_state.hpp"
 #include "../world.hpp"
 
 #include "pt/assign/audit_ports.hpp"
 #include "pt/assign/finding.hpp"
-#include "pt/assign/guest_processors.hpp"
 #include "pt/assign/ownership.hpp"
 #include "pt/core/address.hpp"
 #include "pt/core/range.hpp"
@@ -91,17 +90,22 @@ public:
 private:
     static constexpr std::uint32_t flush_everything = 1;
 
-    /// Why the guest executes one instruction with the trap flag: the processor has no NMI window.
+    /// Why the guest executes one instruction with our trap flag: the processor has no NMI window. What
+    /// pushes or pops the flags (PUSHF, POPF, INT n) has ours then; and MOV from DR6 finds no old cause.
     enum class stepping : std::uint8_t { no, over_iret, out_of_shadow };
 
     void prepare(const pt::lapic::entry_decision& decision);
     void deliver(const pt::vcpu::event& event);
     void step(stepping over);
-    void stepped(vm_exit& exit);
+    void stop_stepping();
     vm_exit explain();
     vm_exit& instruction(vm_exit& exit, exit_kind kind) const;
     void explain_io(vm_exit& exit) const;
+    void explain_exception(vm_exit& exit, pt::vcpu::exception_vector which);
+    pt::vcpu::event debug_exception(std::uint64_t cause);
+    [[nodiscard]] pt::result<pt::vcpu::general_register> register_operand();
     void explain_control_register(vm_exit& exit);
+    void explain_debug_register(vm_exit& exit, std::uint8_t number);
     void explain_msr(vm_exit& exit);
 
     alignas(4096) kernel::vmcb vmcb_{};
@@ -116,8 +120,9 @@ private:
     pt::svm::nmi_masking nmis_ = pt::svm::nmi_masking::unmasked;
     stepping stepping_ = stepping::no;
     bool trap_flag_ = false; ///< the guest's own, while we step
+    std::uint64_t dr6_ = 0;  ///< what it held before we did
 };
 
-static_assert(passthrough_world<world> && pt::assign::guest_processors<world::processors_type>);
+static_assert(passthrough_world<world>);
 
 } // namespace vmm::svm

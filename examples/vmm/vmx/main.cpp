@@ -17,8 +17,8 @@
 #include "../machine/host.hpp"
 #include "../machine/log.hpp"
 #include "../machine/policies.hpp"
-#include "../machine/room.hpp"
 #include "../machine/run.hpp"
+#include "../machine/static_vector.hpp"
 #include "../machine/story.hpp"
 #include "disk.hpp"
 #include "disk_files.hpp"
@@ -76,11 +76,11 @@ constexpr std::uint8_t wire_vector = kernel::last_free_vector;
 
 disk_files directory;
 boot_files files;
-room<guest_pc<my_vmm>, 1> guests;
-room<wire_type, 1> wires;
-room<guest_nic<my_vmm>, 1> nics;
-room<story::watch<my_vmm>, 1> watches;
-room<auditor<my_vmm, no_units>, 1> auditors;
+static_vector<guest_pc<my_vmm>, 1> guests;
+static_vector<wire_type, 1> wires;
+static_vector<guest_nic<my_vmm>, 1> nics;
+static_vector<story::watch<my_vmm>, 1> watches;
+static_vector<auditor<my_vmm, no_units, 1>, 1> auditors;
 
 void load_files() {
     disk first_disk{kernel::ports{}, kernel::clock{}};
@@ -110,34 +110,23 @@ void give_nic(guest_pc<my_vmm>& guest, const host_function& nic) {
     demand(given.assign(pc::intx_line), "the NIC cannot be given to the guest");
     story::watch<my_vmm>& watch = watches.make(guest, given);
     watch.tell_guest();
-    narrate("its wire, input ", decimal{input}, " of the I/O APIC, raises vector ",
-            std::uint64_t{wire_vector}, " here, and then line ", decimal{pc::intx_line},
-            " of the guest's");
+    watch.tell_wire(input, wire_vector, pc::intx_line);
 }
 
 /// Events of the host's.
-class host_events {
-public:
+struct host_events {
     void on_interrupt(std::uint8_t vector) {
         if (wires.count() == 0 || !wires[0].take(vector)) {
-            say("an interrupt for nobody: vector ", std::uint64_t{vector});
+            say_interrupt_for_nobody(vector);
             return;
         }
-        if (++taken_ <= enough) {
-            narrate("interrupt: the wire of ", nics[0].host().at, " raises vector ",
-                    std::uint64_t{vector}, " here; its input is masked until the guest has ended ",
-                    "the interrupt of its own line", taken_ == enough ? " (and so on)" : "");
-        }
+        watches[0].on_wire(vector);
     }
-    void after_exit(unsigned) {
+    void after_exit(std::size_t) {
         if (watches.count() != 0) {
             watches[0].after_exit();
         }
     }
-
-private:
-    static constexpr unsigned enough = 4; ///< until it is boring
-    std::uint64_t taken_ = 0;
 };
 
 /// Everything is given back. Null, or what was not.
@@ -170,25 +159,25 @@ const char* tear_down(std::uint64_t frames_before) {
     const std::size_t nic_count = find_network_controllers(found, 1);
     story::tell_machine(own, {pt::hpa{0}, asked.memory}, found, nic_count);
     const std::uint64_t frames_before = kernel::frames_in_use();
-    guest_pc<my_vmm>* const guest = &guests.make(
+    guest_pc<my_vmm>& guest = guests.make(
         guest_number{}, guest_storage{{pt::hpa{0}, asked.memory}, firmware}, my_vmm::dma{});
-    files.boot(*guest, 0, 1);
+    files.boot(guest, 0, 1);
     if (nic_count != 0) {
-        give_nic(*guest, found[0]);
+        give_nic(guest, found[0]);
     }
 
     chapter("The run");
-    auto& audit = auditors.make(asked.audits, &guest, std::size_t{1}, frames, own, no_units{});
+    auto& audit = auditors.make(asked.audits, guests, frames, own, no_units{});
     host_events events;
     bool isolated = audit.run();
     if (isolated) {
-        run_guests<my_vmm>(&guest, 1, asked.seconds, audit, events);
+        run_guests(guests, asked.seconds, audit, events);
         isolated = audit.run();
     }
     isolated = tell_audits(audit) && isolated;
     chapter("The end");
     const char* const left = tear_down(frames_before);
-    end_run<my_vmm>(&guest, 1, isolated ? left : "the audit has found what should not be");
+    end_run(guests, isolated ? left : "the audit has found what should not be");
 }
 
 } // namespace

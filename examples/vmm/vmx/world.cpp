@@ -6,12 +6,13 @@
 #include "../../kernel/interrupts.hpp"
 #include "../../kernel/memory.hpp"
 #include "../../kernel/processor.hpp"
-#include "../guest_code.hpp"
-#include "../guest_registers.hpp"
-#include "../host_interrupts.hpp"
+#include "../machine/guest_code.hpp"
+#include "../machine/guest_registers.hpp"
+#include "../machine/host_interrupts.hpp"
 
 #include "pt/vcpu/io_completion.hpp"
 #include "pt/vcpu/msr.hpp"
+#include "pt/vcpu/processor_mode.hpp"
 #include "pt/vmx/ept_exit.hpp"
 #include "pt/vmx/interruptibility.hpp"
 #include "pt/vmx/interruption.hpp"
@@ -57,6 +58,15 @@ constexpr std::uint64_t cr0_not_write_through = 1U << 29;
 constexpr std::uint64_t cr0_cache_disable = 1U << 30;
 constexpr std::uint64_t cr0_of_the_host =
     cr0_numeric_error | cr0_not_write_through | cr0_cache_disable;
+
+// Causes of a debug exception, at the same places in DR6, in its exit qualification, and in the pending debug
+// exceptions [sdm].
+constexpr std::uint64_t causes_by_address = 0xF;       // B0 to B3
+constexpr std::uint64_t enabled_breakpoint = 1U << 12; // one of them at least; not in DR6
+constexpr std::uint64_t register_access = 1U << 13;    // BD
+constexpr std::uint64_t single_step = 1U << 14;        // BS
+
+constexpr std::uint64_t dr7_general_detect = 1U << 13;
 
 constexpr std::uint64_t cr4_vmx_enable = 1U << 13; // not for the guest's eyes
 
@@ -153,6 +163,7 @@ world::world(const pt::range<pt::io_port>* never_open, std::size_t count)
     write_controls();
     vmwrite(vmcs_field::guest_pat, pat_after_reset);
     vmwrite(vmcs_field::guest_dr7, 0x400);
+    vmwrite(vmcs_field::guest_debugctl, 0);
     set_state(cpu_state{});
 }
 
@@ -181,13 +192,19 @@ void world::write_controls() {
                           all_of(secondary::ept, secondary::unrestricted_guest)));
     vmwrite(vmcs_field::exit_controls,
             with_required(msr::vmx_true_exit_controls,
-                          all_of(exit_control::to_64_bit_mode, exit_control::acknowledge_interrupt,
-                                 exit_control::load_efer, exit_control::save_efer,
-                                 exit_control::load_pat, exit_control::save_pat)));
+                          all_of(exit_control::save_debug_controls, exit_control::to_64_bit_mode,
+                                 exit_control::acknowledge_interrupt, exit_control::load_efer,
+                                 exit_control::save_efer, exit_control::load_pat,
+                                 exit_control::save_pat)));
     vmwrite(vmcs_field::entry_controls,
             with_required(msr::vmx_true_entry_controls,
-                          all_of(entry_control::load_efer, entry_control::load_pat)));
-    vmwrite(vmcs_field::exception_bitmap, 0);
+                          all_of(entry_control::load_debug_controls, entry_control::load_efer,
+                                 entry_control::load_pat)));
+    // A guest can have these two come up in their own delivery, for ever; and no interrupt of the host's
+    // exits between.
+    vmwrite(vmcs_field::exception_bitmap,
+            1U << static_cast<unsigned>(exception_vector::debug) |
+                1U << static_cast<unsigned>(exception_vector::alignment_check));
     vmwrite(vmcs_field::cr3_target_count, 0);
     vmwrite(vmcs_field::entry_interruption_information, 0);
     vmwrite(vmcs_field::io_bitmap_a, address_of(bitmap_a_));
@@ -316,11 +333,28 @@ pt::vcpu::event world::finish_instruction(std::uint8_t length) {
     vmwrite(vmcs_field::guest_rip, pt::vcpu::rip_after(rip, length, code_size_now()));
     vmwrite(vmcs_field::guest_rflags, rflags & ~cpu_state::rflags_resume_flag);
     set_blocking(blocking().after_instruction());
+    // Raised and not left pending: a guest that halts is not entered before it has something to take.
+    std::uint64_t causes = vmread(vmcs_field::guest_pending_debug_exceptions);
     if ((rflags & cpu_state::rflags_trap_flag) != 0) {
-        constexpr std::uint64_t single_step = 1U << 14; // delivered by the next entry
-        vmwrite(vmcs_field::guest_pending_debug_exceptions, single_step);
+        causes |= single_step;
     }
-    return {};
+    const bool due = (causes & (single_step | enabled_breakpoint)) != 0;
+    return due ? debug_exception(causes) : pt::vcpu::event{};
+}
+
+/// A debug exception that the VMM raises, with what the processor does before it delivers one of its own: at
+/// an exit it has done nothing of that [sdm, Architectural State Before a VM Exit]. It ends the shadow of MOV
+/// SS, in which entry would want BS among the pending ones.
+pt::vcpu::event world::debug_exception(std::uint64_t causes) {
+    constexpr std::uint64_t kept = causes_by_address | register_access | single_step;
+    std::uint64_t dr6 = 0;
+    asm volatile("mov %%dr6, %0" : "=r"(dr6));
+    dr6 = (dr6 & ~causes_by_address) | (causes & kept);
+    asm volatile("mov %0, %%dr6" : : "r"(dr6));
+    vmwrite(vmcs_field::guest_dr7, vmread(vmcs_field::guest_dr7) & ~dr7_general_detect);
+    vmwrite(vmcs_field::guest_pending_debug_exceptions, 0);
+    set_blocking(blocking().after_instruction());
+    return pt::vcpu::exception(exception_vector::debug);
 }
 
 pt::vcpu::instruction_bytes world::code() { return code_of(state(), mapped_ram{format_, root_}); }
@@ -413,7 +447,8 @@ vm_exit world::halt(std::uint64_t nanoseconds) {
 
 /// What the decision says, in the VMCS.
 void world::prepare(const pt::lapic::entry_decision& decision, std::uint64_t nanoseconds) {
-    const pt::vmx::entry_words words = pt::vmx::entry_of(decision.event);
+    const pt::vmx::entry_words words =
+        pt::vmx::entry_of(decision.event, pt::vcpu::mode_of(vmread(vmcs_field::guest_cr0)));
     vmwrite(vmcs_field::entry_interruption_information, words.information.raw);
     vmwrite(vmcs_field::entry_error_code, words.error_code);
     vmwrite(vmcs_field::entry_instruction_length, words.instruction_length);
@@ -476,9 +511,7 @@ void world::explain_reason(vm_exit& exit, exit_reason reason) {
         return;
     }
     case exit_reason::preemption_timer_expired: explain_interrupt(exit); return;
-    case exit_reason::exception_or_nmi:
-        asm volatile("int $2"); // exceptions do not exit: it is an NMI, and the host's
-        return;
+    case exit_reason::exception_or_nmi: explain_exception(exit); return;
     case exit_reason::interrupt_window: exit.kind = exit_kind::interrupt_window; return;
     case exit_reason::nmi_window: exit.kind = exit_kind::nmi_window; return;
     case exit_reason::triple_fault: exit.kind = exit_kind::shutdown; return;
@@ -546,6 +579,24 @@ void world::explain_interrupt(vm_exit& exit) {
     }
 }
 
+/// An NMI of the host's. Or one of the exceptions that exit, which the guest gets.
+void world::explain_exception(vm_exit& exit) {
+    const pt::vcpu::event found = pt::vmx::exit_event(
+        exit_interruption_information{static_cast<std::uint32_t>(exit.words[3])},
+        vmread32(vmcs_field::exit_error_code), instruction_length());
+    if (found.type == pt::vcpu::event_type::nmi) {
+        asm volatile("int $2");
+        return;
+    }
+    exit.raise = found;
+    if (exception_vector{found.vector} == exception_vector::debug) {
+        // INT1 has no cause in DR6, and a length.
+        const bool by_instruction = pt::vcpu::is_software(found.type);
+        const pt::vcpu::event raised = debug_exception(by_instruction ? 0 : exit.words[1]);
+        exit.raise = by_instruction ? found : raised;
+    }
+}
+
 void world::explain_io(vm_exit& exit) {
     const auto found = pt::vmx::io_instruction_of(
         pt::vmx::io_instruction_qualification{exit.words[1]},
@@ -576,7 +627,9 @@ void world::explain_control_register(vm_exit& exit) {
                     with};
         return;
     }
-    const std::uint64_t value = general_[with];
+    const std::uint64_t all =
+        exit.code.code == pt::vcpu::code_size::bits_64 ? ~std::uint64_t{0} : 0xFFFF'FFFF;
+    const std::uint64_t value = general_[with] & all;
     if (number == 4 && type == move_to) {
         exit.raise = general_protection; // a bit that the guest does not have
         return;

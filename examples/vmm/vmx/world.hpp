@@ -4,12 +4,11 @@
 #pragma once
 
 #include "../../kernel/vmx.hpp"
-#include "../extended_state.hpp"
+#include "../machine/extended_state.hpp"
 #include "../world.hpp"
 
 #include "pt/assign/audit_ports.hpp"
 #include "pt/assign/finding.hpp"
-#include "pt/assign/guest_processors.hpp"
 #include "pt/assign/ownership.hpp"
 #include "pt/core/address.hpp"
 #include "pt/core/range.hpp"
@@ -96,6 +95,8 @@ private:
     vm_exit explain();
     void explain_reason(vm_exit& exit, pt::vmx::exit_reason reason);
     void explain_interrupt(vm_exit& exit);
+    void explain_exception(vm_exit& exit);
+    pt::vcpu::event debug_exception(std::uint64_t causes);
     void explain_io(vm_exit& exit);
     void explain_control_register(vm_exit& exit);
 
@@ -115,6 +116,6 @@ private:
     bool launched_ = false;
 };
 
-static_assert(passthrough_world<world> && pt::assign::guest_processors<world::processors_type>);
+static_assert(passthrough_world<world>);
 
 } // namespace vmm::vmx

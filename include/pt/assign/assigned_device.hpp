@@ -28,7 +28,7 @@ namespace pt::assign {
 /// How a function is given to a guest.
 struct assign_options {
     pci::function_address at{}; ///< where the guest finds it
-    pci::view_options shown{};  ///< and how
+    pci::view_options view{};   ///< and how
     /// Its BARs, sized, for a function that cannot be asked: a virtual one (SR-IOV). Null: it is
     /// asked. What is not in the list, the guest does not have.
     const pci::bar_list* bars = nullptr;
@@ -149,8 +149,7 @@ private:
         auto& config = function::parts().config;
         const pci::function_address host = function::host();
         // A virtual function has no ids of its own.
-        if (!options.shown.shown_as.present() &&
-            !pci::read<pci::identity>(config, host).present()) {
+        if (!options.view.shown_as.present() && !pci::read<pci::identity>(config, host).present()) {
             return error{errc::absent, host.source_id()};
         }
         if (const result<void> blocked = function::guest_side().dma.block(function::attachment());
@@ -187,7 +186,7 @@ private:
         }
         is_joined_ = true;
 
-        pci::view_options shown = options.shown;
+        pci::view_options shown = options.view;
         shown.has_wire = shown.has_wire && V::wire::exists;
         if (const result<void> open =
                 view().open(sized, function::parts().vectors, msi_x_vectors, shown);
@@ -276,13 +275,13 @@ private:
     /// How many vectors the guest could ask for, of each kind.
     [[nodiscard]] constexpr std::uint16_t msi_vectors_of(const assign_options& options) {
         const auto layout = pci::read_msi(function::parts().config, function::host());
-        return layout && options.shown.shown.contains(pci::capability_id::msi) ? layout->vectors
-                                                                               : std::uint16_t{0};
+        return layout && options.view.shown.contains(pci::capability_id::msi) ? layout->vectors
+                                                                              : std::uint16_t{0};
     }
     [[nodiscard]] constexpr std::uint16_t msi_x_vectors_of(const assign_options& options) {
         const auto layout = pci::read_msi_x(function::parts().config, function::host());
         const std::uint16_t most = function::parts().vector_count;
-        if (!layout || !options.shown.shown.contains(pci::capability_id::msi_x)) {
+        if (!layout || !options.view.shown.contains(pci::capability_id::msi_x)) {
             return 0;
         }
         return layout->vectors < most ? layout->vectors : most;

@@ -300,7 +300,7 @@ public:
     /// for its local APIC alone (lapic::local_apic::accept), and says whether it has.
     template <class Accept>
     constexpr result<void> deliver(std::uint8_t host_vector, Accept accept) {
-        const result<lapic::message> to = space::parts().routes.find(host_vector);
+        const result<lapic::message> to = space::parts().room.routes.find(host_vector);
         if (to) [[likely]] {
             if (!accept(*to)) {
                 space::parts().bus.deliver(*to);
@@ -313,7 +313,7 @@ public:
     /// What connects the guest's local APICs, for the IPIs of its processors.
     [[nodiscard]] constexpr lapic::bus<typename V::vcpus>& bus() { return space::parts().bus; }
     /// What the VMM plays, for the ends of level-triggered interrupts.
-    [[nodiscard]] constexpr typename V::devices& platform() { return space::parts().platform; }
+    [[nodiscard]] constexpr typename V::platform& platform() { return space::parts().platform; }
 
 private:
     friend class assigned_device<V>;
@@ -336,7 +336,7 @@ private:
         const scoped_lock held{space::parts().mutex};
         for (std::uint16_t n = 0; n < most_functions; ++n) {
             if (functions_[n] == nullptr) {
-                if (const result<void> kept = space::parts().space.keep_back(slots); !kept) {
+                if (const result<void> kept = space::parts().room.space.keep_back(slots); !kept) {
                     return kept.error();
                 }
                 functions_[n] = &function;
@@ -358,7 +358,7 @@ private:
             if (each == &function) {
                 each = nullptr;
                 --count_;
-                space::parts().space.give_back(slots);
+                space::parts().room.space.give_back(slots);
             }
         }
     }
@@ -415,7 +415,7 @@ private:
             return answerer::several; // it runs past port 0xFFFF
         }
         const scoped_lock held{space::parts().mutex};
-        if (const auto* const reserved = space::parts().port_space.find_in(*at)) {
+        if (const auto* const reserved = space::parts().room.port_space.find_in(*at)) {
             return reserved->place.contains(*at) ? answerer::platform : answerer::several;
         }
         if (const port_bar* const bar = space::find_ports(*at)) {
@@ -492,7 +492,7 @@ private:
             return {}; // there is no such memory
         }
         const scoped_lock held{space::parts().mutex};
-        const claim<gpa>* const found = space::parts().space.find_in(*access);
+        const claim<gpa>* const found = space::parts().room.space.find_in(*access);
         if (found == nullptr) {
             return {};
         }
@@ -592,7 +592,7 @@ private:
                 next = last + 1;
             }
         };
-        for (const claim<gpa>& each : space::parts().space) {
+        for (const claim<gpa>& each : space::parts().room.space) {
             switch (each.use) {
             case space_use::memory:
                 add(each.place, each.host, {true, true, true}, each.reach, page_use::memory);

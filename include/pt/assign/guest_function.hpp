@@ -307,7 +307,7 @@ private:
         if (source.vector >= mine.count) {
             return; // use() has said so
         }
-        auto& routes = space_.parts().routes;
+        auto& routes = space_.parts().room.routes;
         const std::uint8_t vector = mine[source.vector];
         const result<lapic::message> to = lapic::message_of_msi(message.address, message.data);
         const result<void> bound = !to                          ? to.error()
@@ -328,7 +328,7 @@ private:
         if (source.kind == pci::interrupt_kind::intx) {
             parts_.wire.close();
         } else if (source.vector < mine.count) {
-            static_cast<void>(space_.parts().routes.unbind(mine[source.vector]));
+            static_cast<void>(space_.parts().room.routes.unbind(mine[source.vector]));
         }
     }
     constexpr void send(pci::interrupt_message message) {

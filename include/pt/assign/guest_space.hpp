@@ -3,6 +3,7 @@
 
 #include "pt/assign/claims.hpp"
 #include "pt/assign/dma_path.hpp"
+#include "pt/assign/guest_room.hpp"
 #include "pt/assign/list_of.hpp"
 #include "pt/assign/memory_reach.hpp"
 #include "pt/assign/reports.hpp"
@@ -37,9 +38,7 @@ struct guest_parts {
     typename V::pages::attributes memory;
     typename V::pages::attributes device_memory;
     typename V::processors processors;
-    vmx::shared_io_bitmap& ports;
-    claims<gpa>& space;
-    claims<io_port>& port_space; ///< the ports that the VMM plays
+    guest_room room;
     /// Where the registers of devices lie in the host, and nothing else: no memory, no local APIC,
     /// nothing of the VMM's own. A function whose BARs are elsewhere is not assigned. One that lies
     /// about its BARs can have whatever is in here: the narrower, the better, as what the bridge
@@ -49,8 +48,7 @@ struct guest_parts {
     typename V::host_ports host_ports;
     typename V::dma dma;
     lapic::bus<typename V::vcpus>& bus;
-    lapic::host_vector_routes& routes;
-    typename V::devices platform;
+    typename V::platform platform;
     typename V::reports reports;
     typename V::mutex mutex{};        ///< of all that follows from the guest's space
     typename V::mutex config_mutex{}; ///< of its CONFIG_ADDRESS; another one
@@ -97,7 +95,7 @@ public:
                                        memory_reach reach = memory_reach::processors_and_devices) {
         const scoped_lock held{parts_.mutex};
         pay_before(at);
-        if (const result<void> taken = parts_.space.add(
+        if (const result<void> taken = parts_.room.space.add(
                 {.place = at, .use = space_use::memory, .host = host, .reach = reach});
             !taken) {
             return taken;
@@ -128,7 +126,7 @@ public:
     /// still be reached until settle() succeeds.
     constexpr result<void> take_memory(range<gpa> at) {
         const scoped_lock held{parts_.mutex};
-        const claim<gpa>* const found = at.empty() ? nullptr : parts_.space.find(at.first());
+        const claim<gpa>* const found = at.empty() ? nullptr : parts_.room.space.find(at.first());
         if (found == nullptr || found->place != at || found->use != space_use::memory) {
             return error{errc::absent, at.first().raw};
         }
@@ -144,12 +142,12 @@ public:
             // The tables have a page here that reaches farther, which pt did not make.
             if (before.reach == memory_reach::processors_and_devices &&
                 !parts_.dma.map(at, before.host)) {
-                static_cast<void>(parts_.space.set_reach(at, memory_reach::processors_only));
+                static_cast<void>(parts_.room.space.set_reach(at, memory_reach::processors_only));
             }
             return unmapped.error();
         }
         owed_.absorb(*unmapped);
-        static_cast<void>(parts_.space.owe(at));
+        static_cast<void>(parts_.room.space.owe(at));
         changed();
         return pay();
     }
@@ -163,7 +161,7 @@ public:
         }
         const scoped_lock held{parts_.mutex};
         pay_before(at);
-        const result<void> taken = parts_.space.add({.place = at, .use = use});
+        const result<void> taken = parts_.room.space.add({.place = at, .use = use});
         if (taken) {
             changed();
         }
@@ -173,12 +171,12 @@ public:
     /// so.
     constexpr result<void> unreserve(range<gpa> at) {
         const scoped_lock held{parts_.mutex};
-        const claim<gpa>* const found = at.empty() ? nullptr : parts_.space.find(at.first());
+        const claim<gpa>* const found = at.empty() ? nullptr : parts_.room.space.find(at.first());
         if (found == nullptr || found->place != at ||
             (found->use != space_use::local_apic && found->use != space_use::device)) {
             return error{errc::absent, at.first().raw};
         }
-        static_cast<void>(parts_.space.remove(at));
+        static_cast<void>(parts_.room.space.remove(at));
         changed();
         return {};
     }
@@ -187,7 +185,7 @@ public:
     /// claims::add().
     constexpr result<void> reserve_ports(range<io_port> at) {
         const scoped_lock held{parts_.mutex};
-        const result<void> taken = parts_.port_space.add({.place = at});
+        const result<void> taken = parts_.room.port_space.add({.place = at});
         if (taken) {
             open_what_may_be();
             changed();
@@ -197,7 +195,7 @@ public:
     /// Errors of claims::remove().
     constexpr result<void> unreserve_ports(range<io_port> at) {
         const scoped_lock held{parts_.mutex};
-        const result<void> freed = parts_.port_space.remove(at);
+        const result<void> freed = parts_.room.port_space.remove(at);
         if (freed) {
             open_what_may_be();
             changed();
@@ -331,7 +329,9 @@ public:
 
     /// Whose an address is; no BAR of a function where somebody else's would be meant. Null:
     /// nobody's. Under lock().
-    [[nodiscard]] constexpr const claim<gpa>* find(gpa at) const { return parts_.space.find(at); }
+    [[nodiscard]] constexpr const claim<gpa>* find(gpa at) const {
+        return parts_.room.space.find(at);
+    }
     /// The I/O BAR that has one of those ports, but for `but`; null if none has. Under lock().
     [[nodiscard]] constexpr const port_bar* find_ports(range<io_port> at,
                                                        const port_bar* but = nullptr) const {
@@ -348,7 +348,7 @@ public:
     /// given back. Its functions are gone.
     constexpr result<void> retire_memory() {
         const scoped_lock held{parts_.mutex};
-        for (const claim<gpa>& each : parts_.space) {
+        for (const claim<gpa>& each : parts_.room.space) {
             if (each.use == space_use::memory &&
                 each.reach == memory_reach::processors_and_devices) {
                 const result<void> gone = parts_.dma.unmap(each.place);
@@ -359,9 +359,9 @@ public:
         }
         auto retired = parts_.pages.retire();
         owed_.absorb(retired);
-        for (const claim<gpa>& each : parts_.space) {
+        for (const claim<gpa>& each : parts_.room.space) {
             if (each.use == space_use::memory) {
-                static_cast<void>(parts_.space.owe(each.place));
+                static_cast<void>(parts_.room.space.owe(each.place));
             }
         }
         changed();
@@ -409,14 +409,14 @@ private:
     /// And when it has, what was owed is free.
     constexpr result<void> pay() {
         const result<void> all = flush();
-        if (all && parts_.space.remove_owed()) {
+        if (all && parts_.room.space.remove_owed()) {
             changed(); // and a BAR may want to be there
         }
         return all;
     }
     /// Before a place is claimed: it may be that it is only owed.
     constexpr void pay_before(range<gpa> place) {
-        if (const claim<gpa>* const there = parts_.space.find_in(place);
+        if (const claim<gpa>* const there = parts_.room.space.find_in(place);
             there != nullptr && there->use == space_use::owed) {
             static_cast<void>(pay());
         }
@@ -425,10 +425,10 @@ private:
     /// The claim of what could not be given goes, or stays for as long as hardware may reach it.
     constexpr void forget(range<gpa> at, bool may_be_reached) {
         if (may_be_reached) {
-            static_cast<void>(parts_.space.owe(at));
+            static_cast<void>(parts_.room.space.owe(at));
             wait_for_settle();
         } else {
-            static_cast<void>(parts_.space.remove(at));
+            static_cast<void>(parts_.room.space.remove(at));
         }
     }
 
@@ -443,13 +443,13 @@ private:
             return error{errc::out_of_range, to.raw};
         }
         pay_before(*place);
-        if (const result<void> taken = parts_.space.add({.place = *place,
-                                                         .use = space_use::bar,
-                                                         .function = number,
-                                                         .bar = device.index,
-                                                         .host = hpa{device.address}});
+        if (const result<void> taken = parts_.room.space.add({.place = *place,
+                                                              .use = space_use::bar,
+                                                              .function = number,
+                                                              .bar = device.index,
+                                                              .host = hpa{device.address}});
             !taken) {
-            const claim<gpa>* const there = parts_.space.find_in(*place);
+            const claim<gpa>* const there = parts_.room.space.find_in(*place);
             const bool is_only_owed = there != nullptr && there->use == space_use::owed;
             return is_only_owed ? error{errc::busy, taken.error().where} : taken.error();
         }
@@ -489,7 +489,7 @@ private:
             }
             return error{errc::out_of_frames, from.raw + left->part.offset};
         }
-        return parts_.space.owe({from, device.size});
+        return parts_.room.space.owe({from, device.size});
     }
 
     /// The first piece that could not be unmapped.
@@ -508,17 +508,18 @@ private:
     }
 
     [[nodiscard]] constexpr bool may_open(const port_bar& ports, range<io_port> at) const {
-        return !at.empty() && at.first() == ports.host && parts_.port_space.find_in(at) == nullptr;
+        return !at.empty() && at.first() == ports.host &&
+               parts_.room.port_space.find_in(at) == nullptr;
     }
     /// The bitmap changes while the guest's processors are out of it.
     constexpr void set(port_bar& ports, range<io_port> at, bool open) {
-        const bool opens = open && parts_.ports.opening(at).has_value();
+        const bool opens = open && parts_.room.ports.opening(at).has_value();
         if (ports.is_open || opens) {
             parts_.processors.pause();
             if (ports.is_open) {
-                static_cast<void>(parts_.ports.close(ports.owner, ports.at));
+                static_cast<void>(parts_.room.ports.close(ports.owner, ports.at));
             }
-            ports.is_open = opens && parts_.ports.open(ports.owner, at).has_value();
+            ports.is_open = opens && parts_.room.ports.open(ports.owner, at).has_value();
             parts_.processors.resume();
         }
         ports.at = at;

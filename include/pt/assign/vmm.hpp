@@ -47,7 +47,7 @@ concept vmm_names = requires {
     typename V::wire;        // wire_path: how their INTx reaches the guest
     typename V::vcpus;       // lapic::vcpu_set
     typename V::reset;       // function_reset
-    typename V::devices;     // platform: what the VMM itself plays
+    typename V::platform;    // platform: what the VMM itself plays
     typename V::reports;     // reports
     typename V::mutex;       // mutex: a spin lock, or no_mutex with one processor
 };
@@ -59,7 +59,7 @@ concept vmm = vmm_names<V> && pci::config_access<typename V::host_config> &&
     guest_pages<typename V::pages> && guest_processors<typename V::processors> &&
     dma_path<typename V::dma> && interrupt_path<typename V::interrupts> &&
     wire_path<typename V::wire> && lapic::vcpu_set<typename V::vcpus> &&
-    function_reset<typename V::reset> && platform<typename V::devices> &&
+    function_reset<typename V::reset> && platform<typename V::platform> &&
     reports<typename V::reports> && mutex<typename V::mutex>;
 
 } // namespace pt::assign

@@ -4,6 +4,7 @@
 #include "pt/core/reg.hpp"
 #include "pt/svm/exit.hpp"
 #include "pt/vcpu/event.hpp"
+#include "pt/vcpu/processor_mode.hpp"
 
 #include <cstdint>
 
@@ -68,8 +69,12 @@ struct injection_words {
 /// INT n, INT3 and INTO want a processor with nRIP (CPUID Fn8000_000A, NRIPS); on an older one the VMM
 /// moves rIP for them as well, and must move it back if the delivery exits. INT1 cannot be injected as
 /// what it is: it goes as a debug exception with rIP behind it, which checks no DPL either [amd, Event
-/// Injection]. In real mode exceptions have no error code. CR2 and DR6 are the VMM's to write.
-[[nodiscard]] constexpr injection_words injection_of(const vcpu::event& event) {
+/// Injection]. CR2 and DR6 are the VMM's to write.
+///
+/// `mode`: that of the guest which is entered, vcpu::mode_of(guest CR0). In real mode no exception has an
+/// error code, and VMRUN would push one: the event's is left out there.
+[[nodiscard]] constexpr injection_words injection_of(const vcpu::event& event,
+                                                     vcpu::processor_mode mode) {
     using inject = event_injection;
     if (!event.present) {
         return {};
@@ -93,7 +98,7 @@ struct injection_words {
         words.instruction_length = event.instruction_length;
     }
     words.injection = inject{inject::valid(true), inject::type(type), inject::vector(event.vector)};
-    if (event.has_error_code) {
+    if (event.has_error_code && mode == vcpu::processor_mode::protected_mode) {
         words.injection = words.injection.with(inject::error_code_valid(true),
                                                inject::error_code(event.error_code));
     }

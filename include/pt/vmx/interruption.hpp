@@ -4,6 +4,7 @@
 #include "pt/core/reg.hpp"
 #include "pt/core/result.hpp"
 #include "pt/vcpu/event.hpp"
+#include "pt/vcpu/processor_mode.hpp"
 
 #include <cstdint>
 
@@ -83,20 +84,20 @@ struct entry_words {
 /// What delivers `event` at the next VM entry; all zero if it is not present. A new event is one that
 /// the guest can take (interruptibility.hpp); one whose delivery was interrupted always goes in again.
 ///
-/// In real-address mode exceptions have no error code, and entry fails with one [sdm, Checks on
-/// VM-Entry Control Fields]: an exception of the VMM's own says so by has_error_code. CR2, DR6 and
-/// the like are the VMM's to write.
-[[nodiscard]] constexpr entry_words entry_of(const vcpu::event& event) {
+/// `mode`: that of the guest which is entered, vcpu::mode_of(guest CR0). In real-address mode no
+/// exception has an error code, and entry fails with one [sdm, Checks on VM-Entry Control Fields]: the
+/// event's is left out there. CR2, DR6 and the like are the VMM's to write.
+[[nodiscard]] constexpr entry_words entry_of(const vcpu::event& event, vcpu::processor_mode mode) {
     using entry = entry_interruption_information;
     if (!event.present) {
         return {};
     }
-    entry_words words{.information =
-                          entry{entry::valid(true), entry::deliver_error_code(event.has_error_code),
-                                entry::type(static_cast<interruption_type>(event.type)),
-                                entry::vector(event.vector)},
+    const bool with_code = event.has_error_code && mode == vcpu::processor_mode::protected_mode;
+    entry_words words{.information = entry{entry::valid(true), entry::deliver_error_code(with_code),
+                                           entry::type(static_cast<interruption_type>(event.type)),
+                                           entry::vector(event.vector)},
                       .clear_blocking_by_nmi = event.type == vcpu::event_type::nmi};
-    if (event.has_error_code) {
+    if (with_code) {
         words.error_code = event.error_code & 0xFFFF; // bits 31:16 must be 0
     }
     if (vcpu::is_software(event.type)) {

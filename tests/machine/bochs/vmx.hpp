@@ -107,7 +107,9 @@ public:
     [[nodiscard]] static bool takes_zero_instruction_length();
 
     /// Delivers that at the next entry, by pt's words.
-    void deliver(const pt::vcpu::event& event) { write(pt::vmx::entry_of(event)); }
+    void deliver(const pt::vcpu::event& event) {
+        write(pt::vmx::entry_of(event, pt::vcpu::mode_of(vmread(vmcs_field::guest_cr0))));
+    }
     void write(const pt::vmx::entry_words& words);
 
     /// The next entry, and no other, ends after so many ticks of the VMX-preemption timer.

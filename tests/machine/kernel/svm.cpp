@@ -129,7 +129,8 @@ void guest::skip_instruction() {
 
 void guest::deliver(const pt::vcpu::event& event) {
     using pt::svm::return_address;
-    const pt::svm::injection_words what = pt::svm::injection_of(event);
+    const pt::svm::injection_words what =
+        pt::svm::injection_of(event, pt::vcpu::mode_of(words().cr0));
     if (what.injection[pt::svm::event_injection::valid] &&
         !pt::svm::injection_accepted(what.injection)) {
         give_up("pt injects what VMRUN refuses");

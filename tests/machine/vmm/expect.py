@@ -7,12 +7,14 @@ is never right. `--log` is looked for in what the VMM and the runner have to say
 tshark (which nobody here wrote) finds, whole and in order.
 """
 import argparse
+import os
 import pathlib
 import re
 import subprocess
 import sys
 import tempfile
 
+SKIPPED = 77
 RUNNER = pathlib.Path(__file__).resolve().parents[3] / "examples/vmm/run.py"
 
 
@@ -41,6 +43,13 @@ def driver_frames(mac):
     return frames
 
 
+def address_of(symbol, file):
+    """In hexadecimal digits."""
+    shown = subprocess.run(["nm", file], capture_output=True, text=True, check=True).stdout
+    found = re.search(rf"^0*([0-9a-f]+) \w {re.escape(symbol)}$", shown, re.M)
+    return found[1] if found else sys.exit(f"expect.py: {file} has no symbol {symbol}")
+
+
 def main():
     if "--" not in sys.argv:
         sys.exit("expect.py: the runner's arguments are missing")
@@ -55,29 +64,42 @@ def main():
                         help="one of them, in hexadecimal; several are looked for in their order")
     parser.add_argument("--driver-frames", metavar="MAC",
                         help="the capture holds these frames, byte for byte, and no other one")
-    parser.add_argument("--skip-status", type=int, metavar="STATUS", help="handed on: there is nothing to test here")
+    parser.add_argument("--skip-status", type=int, metavar="STATUS", help="of a run that says that it cannot be here")
+    parser.add_argument("--skip-log", metavar="REGEX",
+                        help="on the standard error of a run that cannot come to its end here: only what is "
+                             "never right counts then")
+    parser.add_argument("--address-of", metavar="SYMBOL", help="of the VMM: what ADDRESS in the runner's arguments means")
     args = parser.parse_args(sys.argv[1:middle])
     words = sys.argv[middle + 1:]
+    if args.address_of:
+        address = address_of(args.address_of, words[words.index("--vmm") + 1])
+        words = [each.replace("ADDRESS", address) for each in words]
 
     with tempfile.TemporaryDirectory(prefix="pt-test-") as scratch:
         capture = pathlib.Path(scratch) / "capture.pcap"
         if args.frames is not None or args.frame or args.driver_frames:
             words += ["--capture", str(capture)]
-        done = subprocess.run([sys.executable, RUNNER, *words], capture_output=True, text=True, errors="replace")
-        frames = frames_of(capture) if capture.exists() else []
+        done = subprocess.run([sys.executable, RUNNER, *words], capture_output=True, text=True, errors="replace",
+                              env={**os.environ, "TMPDIR": scratch})
+        frames = frames_of(capture) if capture.exists() and capture.stat().st_size else []
+        left = [each.name for each in pathlib.Path(scratch).iterdir() if each != capture]
 
     print(done.stdout, done.stderr, sep="\n---- log\n")
-    if done.returncode == args.skip_status:
-        return args.skip_status
-    wrong = []
-    if done.returncode != args.status:
-        wrong.append(f"exit status {done.returncode} instead of {args.status}")
-    for text, wanted in [(done.stdout, args.says), (done.stderr, args.log)]:
-        wrong += [f"nowhere: {each}" for each in wanted if not re.search(each, text, re.M)]
+    if done.returncode == args.skip_status and "end of run: " not in done.stderr:  # or it is the guest's own
+        return SKIPPED
+    wrong = [f"left behind: {each}" for each in left]
     for each in ["^FAILED", *args.never]:
         found = re.search(f".*(?:{each}).*", done.stdout + "\n" + done.stderr, re.M)
         if found:
             wrong.append(f"there: {found[0]}")
+    cannot = args.skip_log and re.search(f".*(?:{args.skip_log}).*", done.stderr, re.M)
+    if cannot and not wrong:
+        print("skipped:", cannot[0])
+        return SKIPPED
+    if done.returncode != args.status:
+        wrong.append(f"exit status {done.returncode} instead of {args.status}")
+    for text, wanted in [(done.stdout, args.says), (done.stderr, args.log)]:
+        wrong += [f"nowhere: {each}" for each in wanted if not re.search(each, text, re.M)]
     if args.frames is not None and len(frames) != args.frames:
         wrong.append(f"{len(frames)} frames instead of {args.frames}")
     if args.driver_frames:

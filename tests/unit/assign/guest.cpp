@@ -297,7 +297,7 @@ struct least_vmm {
     using wire = pt::assign::no_wire;
     using vcpus = pt::lapic::archetype::vcpu_set;
     using reset = pt::assign::archetype::function_reset;
-    using devices = pt::assign::no_platform;
+    using platform = pt::assign::no_platform;
     using reports = pt::assign::no_reports;
     using mutex = pt::no_mutex;
 };
@@ -327,15 +327,12 @@ constexpr bool path_holds() {
                                             .memory = pt::ept::ram,
                                             .device_memory = pt::ept::device_memory,
                                             .processors = {},
-                                            .ports = ports,
-                                            .space = space,
-                                            .port_space = port_space,
+                                            .room = {space, port_space, ports, routes},
                                             .windows = windows,
                                             .port_windows = port_windows,
                                             .host_ports = {},
                                             .dma = {},
                                             .bus = bus,
-                                            .routes = routes,
                                             .platform = {},
                                             .reports = {}}};
         good &=

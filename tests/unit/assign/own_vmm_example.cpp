@@ -87,7 +87,8 @@ struct driver {
         };
         const auto decision = own_vmm::turn(on.cpu, why, on.state, others);
         REQUIRE(decision);
-        delivered = pt::vmx::entry_of(decision->event).information.raw;
+        delivered = pt::vmx::entry_of(decision->event, pt::vcpu::processor_mode::protected_mode)
+                        .information.raw;
     }
     // Exit qualification of I/O [sdm]: 2:0 size less one, 3 direction, 31:16 port.
     void out(std::uint64_t port, std::uint32_t value, std::uint64_t size = 4) {

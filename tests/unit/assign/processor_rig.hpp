@@ -148,7 +148,7 @@ struct vmm {
     using wire = assign::no_wire;
     using vcpus = processor_rig::vcpus;
     using reset = assign::archetype::function_reset;
-    using devices = platform;
+    using platform = processor_rig::platform;
     using reports = assign::no_reports;
     using mutex = no_mutex;
 };
@@ -260,15 +260,12 @@ struct machine {
                       .memory = ept::ram,
                       .device_memory = ept::device_memory,
                       .processors = {},
-                      .ports = ports,
-                      .space = space,
-                      .port_space = port_space,
+                      .room = {space, port_space, ports, routes},
                       .windows = {},
                       .port_windows = {},
                       .host_ports = {},
                       .dma = {},
                       .bus = bus,
-                      .routes = routes,
                       .platform = {&device},
                       .reports = {}}};
     virtual_processor first{0, inboxes[0], time};

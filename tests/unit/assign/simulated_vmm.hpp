@@ -545,7 +545,7 @@ struct vmm {
     using wire = simulated::wire;
     using vcpus = simulated::vcpus;
     using reset = simulated::function_reset;
-    using devices = platform;
+    using platform = simulated::platform;
     using reports = simulated::reports;
     using mutex = ranked_mutex;
 };
@@ -588,15 +588,12 @@ struct guest_machine {
                  .memory = pt::ept::ram,
                  .device_memory = pt::ept::device_memory,
                  .processors = {&cpus, &host.faults},
-                 .ports = ports,
-                 .space = space,
-                 .port_space = port_space,
+                 .room = {space, port_space, ports, routes},
                  .windows = windows,
                  .port_windows = port_windows,
                  .host_ports = {&host},
                  .dma = {dma::inner_type{domain, *host.vtd.vtd}, &host.faults},
                  .bus = bus,
-                 .routes = routes,
                  .platform = {&played},
                  .reports = {&book},
                  .mutex = {&host.locks, space_rank},

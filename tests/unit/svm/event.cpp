@@ -13,6 +13,7 @@ using namespace pt::svm;
 using pt::vcpu::event;
 using pt::vcpu::event_type;
 using pt::vcpu::exception_vector;
+using pt::vcpu::processor_mode;
 
 constexpr event interrupted(std::uint64_t raw) {
     return interrupted_event(exit_interrupt_information{raw});
@@ -20,7 +21,7 @@ constexpr event interrupted(std::uint64_t raw) {
 
 /// What VMRUN gets when the exit interrupted that.
 constexpr std::uint64_t again(std::uint64_t raw) {
-    return injection_of(interrupted(raw)).injection.raw;
+    return injection_of(interrupted(raw), processor_mode::protected_mode).injection.raw;
 }
 
 TEST_CASE("interrupts, NMIs and exceptions whose delivery exited go in again as they were",
@@ -46,7 +47,7 @@ TEST_CASE("nothing is re-injected when EXITINTINFO is not valid or its type is r
         for (const std::uint64_t type : {1U, 5U, 6U, 7U}) {
             good = good && interrupted(0x8000'0030 | type << 8) == event{};
         }
-        return good && injection_of(event{}) == injection_words{};
+        return good && injection_of(event{}, processor_mode::protected_mode) == injection_words{};
     };
     static_assert(check());
     REQUIRE(check());
@@ -66,11 +67,27 @@ TEST_CASE("an INT n, INT3 or INTO whose delivery exited is run again, not inject
     REQUIRE(check());
 }
 
+TEST_CASE("in real mode no exception has an error code", "[svm]") {
+    constexpr auto check = [] {
+        const event fault = pt::vcpu::exception(exception_vector::general_protection, 0x18);
+        const auto raw = [&](processor_mode mode) {
+            return injection_of(fault, mode).injection.raw;
+        };
+        return raw(processor_mode::protected_mode) == 0x0000'0018'8000'0B0D &&
+               raw(processor_mode::real_address_mode) == 0x8000'030D &&
+               pt::vcpu::mode_of(0x6000'0010) == processor_mode::real_address_mode &&
+               pt::vcpu::mode_of(0x8000'0011) == processor_mode::protected_mode;
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
 TEST_CASE("where the guest's handler returns to", "[svm]") {
     constexpr auto check = [] {
         const auto words = [](event_type type, std::uint8_t vector) {
             return injection_of(
-                {.present = true, .type = type, .vector = vector, .instruction_length = 2});
+                {.present = true, .type = type, .vector = vector, .instruction_length = 2},
+                processor_mode::protected_mode);
         };
         const auto is = [](const injection_words& got, std::uint64_t raw, return_address to,
                            unsigned length) {

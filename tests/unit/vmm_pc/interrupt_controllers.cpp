@@ -219,6 +219,48 @@ constexpr bool ends_are_told_once() {
 
 } // namespace
 
+TEST_CASE("in special mask mode what is masked holds nothing back", "[vmm_pc][8259]") {
+    pair pic{};
+    initialise(pic);
+    raise(pic, 3);
+    REQUIRE(pic.acknowledge() == 0x23);
+    raise(pic, 6);
+    pic.write(0x21, 0x08); // IRQ 3
+    CHECK_FALSE(pic.output());
+    pic.write(0x20, 0x68); // OCW3: set special mask
+    CHECK(pic.output());
+    CHECK(pic.acknowledge() == 0x26);
+    pic.write(0x20, 0x20); // ends the one that is not masked
+    CHECK(in_service(pic, 0x20) == 0x08);
+    pic.write(0x20, 0x48); // and reset
+    raise(pic, 7);
+    CHECK_FALSE(pic.output());
+    pic.write(0x20, 0x63);
+    CHECK(in_service(pic, 0x20) == 0);
+    CHECK(pic.output());
+}
+
+TEST_CASE("the poll command acknowledges by a read", "[vmm_pc][8259]") {
+    pair pic{};
+    initialise(pic);
+    pic.write(0x20, 0x0C);
+    CHECK((pic.read(0x20) & 0x80) == 0); // there is nothing
+    CHECK(pic.read(0x20) == 0);          // and that read was IRR again
+    raise(pic, 1);
+    pic.write(0x20, 0x0C);
+    CHECK((pic.read(0x20) & 0x87) == 0x81);
+    CHECK_FALSE(pic.output());
+    CHECK(in_service(pic, 0x20) == 0x02);
+    pic.write(0x20, 0x20);
+    raise(pic, 12);
+    pic.write(0x20, 0x0C);
+    CHECK((pic.read(0x21) & 0x87) == 0x82); // either port; the second one is polled by itself
+    pic.write(0xA0, 0x0C);
+    CHECK((pic.read(0xA1) & 0x87) == 0x84);
+    CHECK(in_service(pic, 0xA0) == 0x10);
+    CHECK(pic.read(0x21) == 0x00); // the mask again
+}
+
 TEST_CASE("the end of an interrupt is told, once", "[vmm_pc][8259]") {
     STATIC_REQUIRE(ends_are_told_once());
     REQUIRE(ends_are_told_once());

@@ -37,6 +37,17 @@ program timer_at(std::uint32_t hertz) {
     const std::uint32_t count = 1'193'182 / hertz;
     return {out(0x43, 0x34), out(0x40, count & 0xFF), out(0x40, count >> 8)};
 }
+/// One of its registers, as KVM shows such an access.
+program io_apic(std::uint32_t index, std::uint32_t value) {
+    program made;
+    for (const auto& [at, what] : {std::pair{0xFEC0'0000U, index}, {0xFEC0'0010U, value}}) {
+        step each = exits(exit_kind::device_memory);
+        each.exit.device = {
+            .address = pt::gpa{at}, .way = pt::vcpu::memory_access::write, .size = 4, .data = what};
+        made.push_back(each);
+    }
+    return made;
+}
 program x2apic_on() { return {wrmsr(0x1B, 0xFEE0'0D00), wrmsr(0x80F, 0x1FF)}; }
 
 std::vector<unsigned> vectors(const world& of) {
@@ -47,7 +58,48 @@ std::vector<unsigned> vectors(const world& of) {
     return found;
 }
 
+std::string dump_of(pc::virtual_pc& of) {
+    std::string text;
+    of.dump([&](auto... parts) {
+        const auto put = [&](auto part) {
+            if constexpr (std::is_convertible_v<decltype(part), const char*>) {
+                text += part;
+            } else {
+                text += std::to_string(part);
+            }
+        };
+        (put(parts), ...);
+        text += "\n";
+    });
+    return text;
+}
+
 } // namespace
+
+TEST_CASE("a world for devices tells what of its ports is open, and invalidates what is cached",
+          "[vmm_pc][loop]") {
+    struct passes_through : world {
+        using world::world;
+        using format = pt::ept::format;
+        using processors_type = pt::assign::archetype::guest_processors;
+        static format second_level();
+        pt::result<void> use_pages(const format&, pt::hpa);
+        pt::vmx::io_bitmap ports();
+        processors_type processors();
+        pt::assign::audit_summary audit_ports(const pt::assign::ownership&,
+                                              void (*)(const pt::assign::finding&));
+    };
+    struct without_audit : passes_through {
+        void audit_ports() = delete;
+    };
+    struct keeps_translations : passes_through {
+        using processors_type = int;
+        processors_type processors();
+    };
+    STATIC_REQUIRE(vmm::passthrough_world<passes_through>);
+    STATIC_REQUIRE_FALSE(vmm::passthrough_world<without_audit>);
+    STATIC_REQUIRE_FALSE(vmm::passthrough_world<keeps_translations>);
+}
 
 TEST_CASE("a guest speaks and ends by its exit port", "[vmm_pc][loop]") {
     host_time time;
@@ -118,18 +170,6 @@ TEST_CASE("the interval timer comes by pin 2 of the I/O APIC", "[vmm_pc][loop]")
     host_time time;
     std::string text;
     basic_pc<decoding_world> guest{time, text};
-    const auto io_apic = [](std::uint32_t index, std::uint32_t value) {
-        program made;
-        for (const auto& [at, what] : {std::pair{0xFEC0'0000U, index}, {0xFEC0'0010U, value}}) {
-            step each = exits(exit_kind::device_memory);
-            each.exit.device = {.address = pt::gpa{at},
-                                .way = pt::vcpu::memory_access::write,
-                                .size = 4,
-                                .data = what};
-            made.push_back(each);
-        }
-        return made;
-    };
     unsigned ticks = 0;
     guest.cpu.handlers[0x51] = {does([&](world&) { ++ticks; }), wrmsr(0x80B, 0), iret()};
     guest.cpu.main = x2apic_on() + io_apic(0x14, 0x51) + timer_at(1000) + program{sti()};
@@ -300,6 +340,22 @@ TEST_CASE("HLT with interrupts off ends the run", "[vmm_pc][loop]") {
     CHECK(time.now - start < millisecond);
 }
 
+TEST_CASE("HLT with interrupts off waits where an NMI can come", "[vmm_pc][loop]") {
+    for (const program& wired : {io_apic(0x14, 0x400), program{wrmsr(0x835, 0x400)}}) {
+        host_time time;
+        std::string text;
+        basic_pc<decoding_world> guest{time, text};
+        guest.cpu.handlers[2] = {iret()};
+        guest.cpu.main = initialise_8259(0xFE) + x2apic_on() + wired + timer_at(100) +
+                         program{cli(), hlt()} + end_with(3);
+        const std::uint64_t start = time.now;
+        guest.run(second, time);
+        CHECK(guest.pc.end() == run_end::exit_port);
+        CHECK(vectors(guest.cpu) == std::vector<unsigned>{2});
+        CHECK(time.now - start > 9 * millisecond);
+    }
+}
+
 TEST_CASE("a guest that hangs has its time and no more", "[vmm_pc][loop]") {
     for (const program& hanging : {program{spin()}, program{sti(), hlt()}}) {
         host_time time;
@@ -380,22 +436,54 @@ TEST_CASE(
         guest.run(second, time);
         CHECK(guest.pc.end() == run_end::failed);
         CHECK(guest.pc.why() == std::string{"said so"});
-        std::string dump;
-        guest.pc.dump([&](auto... parts) {
-            const auto put = [&](auto part) {
-                if constexpr (std::is_convertible_v<decltype(part), const char*>) {
-                    dump += part;
-                } else {
-                    dump += std::to_string(part);
-                }
-            };
-            (put(parts), ...);
-            dump += "\n";
-        });
+        const std::string dump = dump_of(guest.pc);
         CHECK(dump.find(std::to_string(0x8000'0021)) != std::string::npos);
         CHECK(dump.find("said so") != std::string::npos);
         CHECK(dump.find(vmm::name(kind)) != std::string::npos);
     }
+}
+
+TEST_CASE("an entry that fails with an interrupt on its way ends the run", "[vmm_pc][loop]") {
+    host_time time;
+    std::string text;
+    pc guest{time, text};
+    guest.cpu.entry_fails_with = 0x60;
+    guest.cpu.main = x2apic_on() + program{sti(), wrmsr(0x83F, 0x60)} + end_with(0);
+    guest.run(second, time);
+    CHECK(guest.pc.end() == run_end::failed);
+    CHECK(guest.pc.why() == std::string{"the processor does not enter the guest"});
+    CHECK(vectors(guest.cpu).empty());
+}
+
+TEST_CASE("the state dump says what a guest that hangs could wait for", "[vmm_pc][loop]") {
+    host_time time;
+    std::string text;
+    {
+        pc guest{time, text};
+        guest.cpu.main = {out(0x43, 0x30), sti(), hlt()}; // no timer counts
+        guest.run(second, time);
+        const std::string dump = dump_of(guest.pc);
+        CHECK(dump.find("local APIC in xAPIC mode: TPR 0  IRR 0  ISR 0  pending 0  NMI 0  "
+                        "LVT timer 65536\n") != std::string::npos);
+        CHECK(dump.find("the 8259s ask for nothing; next timer: never\n") != std::string::npos);
+    }
+    pc guest{time, text};
+    guest.cpu.handlers[0x70] = {spin()}; // it never says EOI
+    guest.cpu.main = initialise_8259(0xFE) + timer_at(100) + x2apic_on() +
+                     program{wrmsr(0x83E, 0xB),           wrmsr(0x832, 0xE1),
+                             wrmsr(0x838, 3'000'000'000), // 3 s at 1 GHz
+                             wrmsr(0x808, 0x20),          sti(),
+                             wrmsr(0x83F, 0x70),          wrmsr(0x83F, 0x71)} +
+                     end_with(0);
+    guest.run(second, time);
+    const std::string dump = dump_of(guest.pc);
+    CHECK(dump.find("local APIC in x2APIC mode: TPR 32  IRR 0  ISR 112  pending 0  NMI 0  "
+                    "LVT timer 225\n") != std::string::npos);
+    const std::string asked = "the 8259s ask for an interrupt; next timer in ";
+    REQUIRE(dump.find(asked) != std::string::npos);
+    const std::uint64_t left = std::stoull(dump.substr(dump.find(asked) + asked.size()));
+    CHECK(left > 0);
+    CHECK(left < 10 * millisecond); // of the interval timer's 100 Hz, and not of the 3 s
 }
 
 TEST_CASE("instructions at no memory: what pt cannot execute is #UD, and a hypercall too",
@@ -476,6 +564,26 @@ TEST_CASE("a world that decodes itself reaches the registers of the I/O and the 
     CHECK(seen[5] == ~std::uint64_t{0});
 }
 
+TEST_CASE("a world that decodes itself is told the CR8 that the guest's local APIC has",
+          "[vmm_pc][loop]") {
+    struct without_cr8 : world {
+        using world::world;
+        void finish_read(std::uint64_t);
+    };
+    STATIC_REQUIRE_FALSE(vmm::decoding_world<without_cr8>); // or nobody would tell it
+    host_time time;
+    std::string text;
+    basic_pc<decoding_world> guest{time, text};
+    unsigned seen = 0;
+    guest.cpu.main = x2apic_on() +
+                     program{wrmsr(0x808, 0xB0), // TPR
+                             does([&](world& w) { seen = static_cast<decoding_world&>(w).cr8; })} +
+                     end_with(0);
+    guest.run(second, time);
+    CHECK(guest.pc.end() == run_end::exit_port);
+    CHECK(seen == 0xB);
+}
+
 TEST_CASE("two guests share one CPU, and their lines do not mix", "[vmm_pc][loop][scheduler]") {
     host_time time;
     std::string text;
@@ -527,8 +635,8 @@ TEST_CASE("an interrupt of the host reaches the guest that it is for, or the VMM
     pc first{time, text, 0};
     pc other{time, text, 1};
     const pt::lapic::message to_guest{.vector = 0x45};
-    REQUIRE(first.routes.bind(0x50, to_guest));
-    REQUIRE(other.routes.bind(0x51, to_guest));
+    REQUIRE(first.lists.room().routes.bind(0x50, to_guest));
+    REQUIRE(other.lists.room().routes.bind(0x51, to_guest));
     for (pc* each : {&first, &other}) {
         each->cpu.handlers[0x45] = {wrmsr(0x80B, 0), iret()};
     }
@@ -542,13 +650,13 @@ TEST_CASE("an interrupt of the host reaches the guest that it is for, or the VMM
         std::vector<unsigned>* seen;
         unsigned* exits;
         void on_interrupt(std::uint8_t vector) { seen->push_back(vector); }
-        void after_exit(pc::virtual_pc&) { ++*exits; }
+        void after_exit(std::size_t guest) { ++exits[guest]; }
     };
-    unsigned seen_exits = 0;
+    unsigned seen_exits[2] = {};
     pc::virtual_pc* both[] = {&other.pc, &first.pc}; // which halts before it comes
     const std::uint64_t start = time.now;
     vmm::scheduler<pc::virtual_pc, host_clock, host>{both, 2, host_clock{&time},
-                                                     host{&own, &seen_exits}}
+                                                     host{&own, seen_exits}}
         .run(100 * millisecond);
     CHECK(vectors(first.cpu) == std::vector<unsigned>{0x45});
     CHECK(vectors(other.cpu) == std::vector<unsigned>{0x45});
@@ -557,7 +665,8 @@ TEST_CASE("an interrupt of the host reaches the guest that it is for, or the VMM
     CHECK(other.pc.exit_code() == 7);
     CHECK(first.pc.end() == run_end::time_limit);
     CHECK(first.cpu.ended_interrupts == 3);
-    CHECK(seen_exits == first.pc.exits() + other.pc.exits());
+    CHECK(seen_exits[0] == other.pc.exits());
+    CHECK(seen_exits[1] == first.pc.exits());
     CHECK(woken - start < 50 * millisecond);
 }
 
@@ -566,7 +675,7 @@ TEST_CASE("an interrupt that comes while all guests halt wakes the one that it i
     host_time time;
     std::string text;
     pc guest{time, text};
-    REQUIRE(guest.routes.bind(0x50, {.vector = 0x45}));
+    REQUIRE(guest.lists.room().routes.bind(0x50, {.vector = 0x45}));
     guest.cpu.handlers[0x45] = {wrmsr(0x80B, 0), iret()};
     guest.cpu.main = x2apic_on() + program{sti(), hlt()} + end_with(1);
     guest.cpu.host_interrupts = {0x50};

@@ -105,6 +105,35 @@ TEST_CASE("the update-ended interrupt comes each second", "[vmm_pc][rtc]") {
     CHECK(clock.next_interrupt() == 2 * second);
 }
 
+TEST_CASE("IRQ 8 is what is flagged and enabled, at every moment", "[vmm_pc][rtc]") {
+    std::uint64_t time = 0; // [MC146818]: IRQF = PF * PIE + AF * AIE + UF * UIE
+    rtc clock{test_clock{&time}, 0, gib};
+    write(clock, 0x0B, 0x42);
+    (void)read(clock, 0x0C);
+    time += second / 100;
+    CHECK(clock.interrupts());
+    write(clock, 0x0B, 0x02); // disabled: the line falls, the flag stays
+    CHECK_FALSE(clock.interrupts());
+    write(clock, 0x0B, 0x42);
+    CHECK(clock.interrupts());
+    CHECK((read(clock, 0x0C) & 0xC0) == 0xC0);
+    CHECK_FALSE(clock.interrupts());
+}
+
+TEST_CASE("SET stops updates, and what they request", "[vmm_pc][rtc]") {
+    std::uint64_t time = second - 100'000;
+    rtc clock{test_clock{&time}, 0, gib};
+    write(clock, 0x0B, 0x12);
+    CHECK((read(clock, 0x0A) & 0x80) != 0);
+    write(clock, 0x0B, 0x92);
+    CHECK(read(clock, 0x0B) == 0x82); // it clears UIE
+    CHECK((read(clock, 0x0A) & 0x80) == 0);
+    (void)read(clock, 0x0C);
+    time = 3 * second;
+    CHECK(read(clock, 0x0C) == 0x40); // no update has ended
+    CHECK(clock.next_interrupt() == vmm::pc::never);
+}
+
 TEST_CASE("the memory's size is in the CMOS memory", "[vmm_pc][rtc]") {
     std::uint64_t time = 0;
     rtc small{test_clock{&time}, 0, 48 * gib / 1024};

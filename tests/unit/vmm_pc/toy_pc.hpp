@@ -9,24 +9,22 @@
 #include "../../../examples/vmm/loop/virtual_pc.hpp"
 #include "toy_world.hpp"
 
-#include "pt/assign/claims.hpp"
 #include "pt/assign/dma_path.hpp"
 #include "pt/assign/function_reset.hpp"
 #include "pt/assign/guest.hpp"
 #include "pt/assign/guest_processors.hpp"
+#include "pt/assign/guest_room.hpp"
 #include "pt/assign/interrupt_path.hpp"
 #include "pt/assign/reports.hpp"
 #include "pt/assign/wire_path.hpp"
 #include "pt/core/archetype.hpp"
 #include "pt/core/mutex.hpp"
-#include "pt/lapic/host_vector_routes.hpp"
 #include "pt/memory/arena.hpp"
 #include "pt/paging/ept.hpp"
 #include "pt/paging/table.hpp"
 #include "pt/pci/bar_memory.hpp"
 #include "pt/pci/config_access.hpp"
 #include "pt/vmx/io_bitmap.hpp"
-#include "pt/vmx/shared_io_bitmap.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -53,7 +51,7 @@ struct toy_vmm {
     using wire = pt::assign::no_wire;
     using vcpus = board::vcpus_type;
     using reset = pt::assign::archetype::function_reset;
-    using devices = board::platform_type;
+    using platform = board::platform_type;
     using reports = pt::assign::no_reports;
     using mutex = pt::no_mutex;
 };
@@ -83,31 +81,21 @@ struct basic_pc {
     board parts;
     std::vector<std::uint8_t> bytes = std::vector<std::uint8_t>(memory_size);
     vmm::pc::ram_piece piece{{pt::gpa{0}, memory_size}, bytes.data()};
-    pt::lapic::host_vector_routes routes;
     std::unique_ptr<pt::arena<32>> frames = std::make_unique<pt::arena<32>>();
     toy_vmm::pages pages{frames->memory(),
                          pt::ept::format{pt::ept::capabilities{~std::uint64_t{0}}, width}};
-    pt::assign::claim<pt::gpa> slots[8]{};
-    pt::assign::claims<pt::gpa> space{slots};
-    pt::assign::claim<pt::io_port> port_slots[16]{};
-    pt::assign::claims<pt::io_port> port_space{port_slots};
     std::unique_ptr<std::uint64_t[]> bitmaps = std::make_unique<std::uint64_t[]>(1024);
-    pt::vmx::kept_ports kept[4]{};
-    pt::vmx::shared_io_bitmap ports{pt::vmx::io_bitmap{bitmaps.get(), bitmaps.get() + 512}, kept,
-                                    4};
+    pt::assign::guest_lists<8, 16, 4> lists{pt::vmx::io_bitmap{bitmaps.get(), bitmaps.get() + 512}};
     pt::assign::guest<toy_vmm> guest{{.pages = pages,
                                       .memory = pt::ept::ram,
                                       .device_memory = pt::ept::device_memory,
                                       .processors = {},
-                                      .ports = ports,
-                                      .space = space,
-                                      .port_space = port_space,
+                                      .room = lists.room(),
                                       .windows = {},
                                       .port_windows = {},
                                       .host_ports = {},
                                       .dma = {},
                                       .bus = parts.bus(),
-                                      .routes = routes,
                                       .platform = parts.platform(),
                                       .reports = {}}};
     virtual_pc pc{cpu, guest, parts, vmm::pc::guest_ram{&piece, 1}, host_cpuid{}, width};

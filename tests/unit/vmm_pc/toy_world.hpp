@@ -56,7 +56,8 @@ public:
     std::map<unsigned, program> handlers; ///< by vector
     std::vector<pt::vcpu::event> delivered;
     std::vector<std::uint8_t>
-        host_interrupts; ///< that arrive while it spins or halts, one each time
+        host_interrupts;           ///< that arrive while it spins or halts, one each time
+    unsigned entry_fails_with = 0; ///< the vector of an event that the processor refuses
     unsigned ended_interrupts = 0;
     unsigned windows = 0; ///< entries that asked for the interrupt window
     std::uint64_t ran_for = 0;
@@ -66,6 +67,11 @@ public:
         time_->now += per_exit;
         ran_for += per_exit;
         if (decision.event.present) {
+            if (decision.event.vector == entry_fails_with) {
+                vmm::vm_exit exit = of(vmm::exit_kind::failed);
+                exit.interrupted = decision.event;
+                return exit;
+            }
             delivered.push_back(decision.event);
             const auto handler = handlers.find(decision.event.vector);
             if (handler != handlers.end()) {
@@ -189,6 +195,8 @@ class decoding_world : public world {
 public:
     using world::world;
     std::uint64_t read = 0;
+    std::uint8_t cr8 = 0; ///< as the guest reads it
+    void set_cr8(std::uint8_t value) { cr8 = value; }
     void finish_read(std::uint64_t value) {
         read = value;
         (void)finish_instruction(0);

@@ -259,7 +259,8 @@ TEST_CASE("an NMI whose delivery was interrupted goes in once its blocking is cl
         injection_context state = guest(8);
         state.virtual_nmis = true;
         const entry_words again =
-            entry_of(interrupted_event(idt_vectoring_information{0x8000'1202}, 0, 0));
+            entry_of(interrupted_event(idt_vectoring_information{0x8000'1202}, 0, 0),
+                     pt::vcpu::mode_of(state.cr0));
         bool good = bad_state(again, state) && again.clear_blocking_by_nmi;
         using blocking = interruptibility_state;
         state.blocking = state.blocking.with(blocking::blocking_by_nmi(false));

@@ -2,6 +2,7 @@
 #include "pt/vmx/interruption.hpp"
 
 #include "pt/vcpu/event.hpp"
+#include "pt/vcpu/processor_mode.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -13,6 +14,11 @@ using namespace pt::vmx;
 using pt::vcpu::event;
 using pt::vcpu::event_type;
 using pt::vcpu::exception_vector;
+
+/// In protected mode, if not said otherwise.
+constexpr entry_words entry_of(const event& what) {
+    return pt::vmx::entry_of(what, pt::vcpu::processor_mode::protected_mode);
+}
 
 /// What the VMM writes when the exit interrupted that, with error code 6 and instruction length 2 in
 /// the other two fields.
@@ -132,12 +138,31 @@ TEST_CASE("an exception of the VMM's own", "[vmx]") {
         bool good = gp.information.raw == 0x8000'0B0D && gp.error_code == 0x18;
         const entry_words ud = entry_of(pt::vcpu::exception(exception_vector::invalid_opcode));
         good = good && ud.information.raw == 0x8000'0306 && ud.error_code == 0;
-        // In real-address mode: no error code.
-        good =
-            good &&
-            entry_of(pt::vcpu::exception(exception_vector::general_protection)).information.raw ==
-                0x8000'030D;
         return good && entry_of(event{}) == entry_words{};
+    };
+    static_assert(check());
+    REQUIRE(check());
+}
+
+TEST_CASE("in real-address mode entry gets no error code, whatever the event has", "[vmx]") {
+    constexpr auto check = [] {
+        using pt::vcpu::exception;
+        using pt::vcpu::mode_of;
+        // [sdm, Checks on VM-Entry Control Fields]: with "unrestricted guest", deliver-error-code
+        // (bit 11) must be 0 while CR0.PE is 0 in the guest-state area. 0x10 and 0x11: ET alone, and
+        // with PE.
+        const event gp = exception(exception_vector::general_protection, 0x18);
+        const entry_words real = pt::vmx::entry_of(gp, mode_of(0x10));
+        bool good = real.information.raw == 0x8000'030D && real.error_code == 0;
+        good = good && pt::vmx::entry_of(gp, mode_of(0x11)).information.raw == 0x8000'0B0D;
+        // With PG, CD, NW and all else but PE.
+        good =
+            good && mode_of(0xFFFF'FFFF'FFFF'FFFE) == pt::vcpu::processor_mode::real_address_mode;
+        // What has none anyway is the same in both.
+        good =
+            good && pt::vmx::entry_of(pt::vcpu::nmi(), mode_of(0x10)) == entry_of(pt::vcpu::nmi());
+        return good && pt::vmx::entry_of(exception(exception_vector::debug), mode_of(0x10)) ==
+                           entry_of(exception(exception_vector::debug));
     };
     static_assert(check());
     REQUIRE(check());

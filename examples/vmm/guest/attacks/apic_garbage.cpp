@@ -68,7 +68,7 @@ void garble_page() {
         }
         restore_interrupts();
     }
-    let_in();
+    let_in_briefly();
     tell("written: ", decimal{faults_taken() - faults}, " faults");
     page.write32(error_status::offset, 0);
     tell("ESR ", page.read32(error_status::offset));
@@ -82,7 +82,7 @@ void garble_commands() {
         const auto low = harmless_command(random());
         local_apic::write(interrupt_command::offset_high, random());
         local_apic::write(interrupt_command::offset, low);
-        let_in();
+        let_in_briefly();
     }
     check(true, "2000 interrupt commands of random bits: the program goes on");
     restore_interrupts();
@@ -232,7 +232,7 @@ void garble_x2apic() {
         }
         taken_up += try_write_msr(number, value) ? 1 : 0;
         if (i % 16 == 0) {
-            let_in();
+            let_in_briefly();
         }
     }
     tell("4000 random writes: ", decimal{taken_up}, " taken");

@@ -36,7 +36,7 @@ void flood_by_device(nic& device, interrupt_kind kind) {
             device.mask();
         }
         if (i % 3 == 0) {
-            let_in();
+            let_in_briefly();
         }
         if (i % 7 == 3) {
             device.unmask();
@@ -86,11 +86,11 @@ void flood_by_timer() {
         const std::uint64_t begun = time.now();
         local_apic::write(initial_count_offset, count);
         while (storm_left != 0 && time.now() - begun < second) {
-            let_in();
+            let_in_briefly();
         }
         local_apic::write(initial_count_offset, 0);
         storm_left = 0;
-        let_in();
+        let_in_briefly();
         tell("periodic with a count of ", decimal{count}, ": ", decimal{taken(timer_vector)},
              " interrupts in ", microseconds_of{time.now() - begun});
         check(taken(timer_vector) != 0, "they arrived, and the program goes on");
@@ -103,7 +103,7 @@ void flood_by_timer() {
         asm volatile("mfence" : : : "memory");
         for (unsigned i = 0; i != 2000; ++i) {
             write_msr(tsc_deadline_msr, 1);
-            let_in();
+            let_in_briefly();
         }
         check(taken(timer_vector) != 0, "deadlines that are long over");
         write_msr(tsc_deadline_msr, 0);
@@ -121,10 +121,10 @@ void flood_by_interrupt_commands() {
                              icr::level_assert(true), icr::vector(vector)});
         ++sent;
         if (i % 5 == 0) {
-            let_in();
+            let_in_briefly();
         }
     }
-    let_in();
+    let_in_briefly();
     tell(decimal{sent}, " IPIs to itself: ", decimal{taken_in_all()}, " interrupts");
     check(taken_in_all() != 0, "they arrived");
 
@@ -141,14 +141,14 @@ void flood_by_interrupt_commands() {
                          icr::delivery(delivery_mode::init), icr::level_assert(true)});
     local_apic::send(icr{icr::destination_shorthand(shorthand::all_excluding_self),
                          icr::delivery(delivery_mode::start_up), icr::vector(0x10)});
-    let_in();
+    let_in_briefly();
     check_equal(taken_in_all(), 0, "those for absent processors arrive nowhere");
 
     for (unsigned i = 0; i != 1000; ++i) {
         local_apic::send(icr{icr::destination(local_apic::id()), icr::delivery(delivery_mode::nmi),
                              icr::level_assert(true)});
     }
-    let_in();
+    let_in_briefly();
     tell("1000 NMIs: ", decimal{taken(nmi_vector)}, " taken");
     check(taken(nmi_vector) != 0, "NMIs to itself arrive");
 
@@ -166,7 +166,7 @@ void flood_by_interrupt_commands() {
     }
     local_apic::write(error_status{});
     tell("IPIs with vectors 0 to 15: ESR ", local_apic::read<error_status>().raw);
-    let_in();
+    let_in_briefly();
     check_equal(taken_in_all(), 0, "none of them arrives");
     local_apic::write(error_status{});
 }
@@ -197,14 +197,14 @@ void flood_by_wires() {
     for (unsigned i = 0; i != 500 && time.now() - begun < 2 * second; ++i) {
         wire_left = 16;
         i % 2 == 0 ? inputs.open_edge(input, interval_timer_vector) : inputs.open_level(input);
-        let_in();
+        let_in_briefly();
         if (i % 16 == 0) {
             inputs.mask(input);
         }
     }
     inputs.mask(input);
     io.out8(pt::io_port{0x43}, 0x30);
-    let_in();
+    let_in_briefly();
     on_vector(interval_timer_vector, nullptr);
     on_vector(inputs.vector_of(input), nullptr);
     tell("the interval timer with a count of ", decimal{count}, ": ",

@@ -129,7 +129,7 @@ tally try_many(guest& machine) {
     sti.rflags = 0x2 | interrupt_flag;
     sti.blocking = state{state::blocking_by_sti(true)};
     sti.activity = activity_state::active;
-    write(machine, pt::vmx::entry_of(pt::vcpu::nmi()), sti);
+    write(machine, pt::vmx::entry_of(pt::vcpu::nmi(), pt::vcpu::mode_of(sti.cr0)), sti);
     const bool nmi_while_sti_blocks = machine.enter();
 
     tally all;

@@ -5,7 +5,7 @@
 // there.
 #pragma once
 
-#include "../kernel/processor.hpp"
+#include "../../kernel/processor.hpp"
 
 #include <cstdint>
 

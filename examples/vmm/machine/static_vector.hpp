@@ -3,7 +3,7 @@
 
 #include "log.hpp"
 
-#include "pt/assign/ownership.hpp"
+#include "pt/assign/list_of.hpp"
 
 #include <cstddef>
 #include <new>
@@ -14,11 +14,11 @@ namespace vmm {
 /// Static memory for up to `Count` objects that are made one after another, and whose addresses others
 /// keep.
 template <class T, std::size_t Count>
-class room {
+class static_vector {
 public:
-    constexpr room() = default;
-    room(const room&) = delete;
-    room& operator=(const room&) = delete;
+    constexpr static_vector() = default;
+    static_vector(const static_vector&) = delete;
+    static_vector& operator=(const static_vector&) = delete;
 
     /// A further one, from those arguments. The run ends when all are taken.
     template <class... Arguments>

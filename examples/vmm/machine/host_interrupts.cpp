@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "host_interrupts.hpp"
 
-#include "../kernel/interrupts.hpp"
+#include "../../kernel/interrupts.hpp"
 
 #include "pt/lapic/vector_set.hpp"
 

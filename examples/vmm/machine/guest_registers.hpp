@@ -3,7 +3,7 @@
 // Registers of a guest that the worlds keep themselves, or leave to the processor.
 #pragma once
 
-#include "world.hpp"
+#include "../world.hpp"
 
 #include "pt/core/result.hpp"
 #include "pt/vcpu/msr.hpp"

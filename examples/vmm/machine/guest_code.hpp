@@ -6,7 +6,7 @@
 // or none.
 #pragma once
 
-#include "world.hpp"
+#include "../cpu_state.hpp"
 
 #include "pt/core/address.hpp"
 #include "pt/core/range.hpp"
