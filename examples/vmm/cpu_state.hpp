@@ -39,6 +39,7 @@ struct cpu_state {
     static constexpr std::uint64_t cr4_page_size_extensions = 1U << 4;
     static constexpr std::uint64_t cr4_physical_address_extension = 1U << 5;
     static constexpr std::uint64_t cr4_five_levels = 1U << 12;
+    static constexpr std::uint64_t efer_long_mode_enable = 1U << 8;
     static constexpr std::uint64_t efer_long_mode_active = 1U << 10;
     static constexpr std::uint64_t rflags_reserved_1 = 1U << 1;
     static constexpr std::uint64_t rflags_trap_flag = 1U << 8;

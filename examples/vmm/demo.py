@@ -52,7 +52,9 @@ def follow(command):
             if not piece:
                 selector.unregister(key.fileobj)
             lines = (said[key.fileobj] + piece).split(b"\n")
-            said[key.fileobj] = lines.pop() if piece else b""
+            said[key.fileobj] = lines.pop()
+            if not piece and said[key.fileobj]:
+                lines = [said[key.fileobj]]
             for line in lines:
                 text = line.decode(errors="replace").rstrip()
                 if key.fileobj is process.stderr:

@@ -103,7 +103,7 @@ guest_pc::guest_pc(std::uint64_t memory, int com1, int label)
           physical_address_width_} {
     try {
         furnish();
-    } catch (...) {
+    } catch (...) { // no destructor runs, and a guest wants retire()
         (void)guest_.retire();
         throw;
     }

@@ -5,6 +5,7 @@
 #include "pt/core/width.hpp"
 #include "pt/vcpu/guest_memory.hpp"
 #include "pt/vcpu/io_instruction.hpp"
+#include "pt/vcpu/processor_mode.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -234,11 +235,13 @@ void world::deliver(const pt::vcpu::event& event) {
     } else if (event.type == event_type::nmi) {
         done = processor.ask(KVM_NMI, nullptr);
     } else {
+        const bool with_code = event.has_error_code && pt::vcpu::mode_of(state().cr0) ==
+                                                           pt::vcpu::processor_mode::protected_mode;
         kvm_vcpu_events events{};
         done = processor.ask(KVM_GET_VCPU_EVENTS, &events);
         events.exception.injected = 1;
         events.exception.nr = event.vector;
-        events.exception.has_error_code = event.has_error_code ? 1 : 0;
+        events.exception.has_error_code = with_code ? 1 : 0;
         events.exception.error_code = event.error_code;
         done = done && processor.ask(KVM_SET_VCPU_EVENTS, &events);
     }

@@ -96,7 +96,8 @@ private:
     std::size_t next_to_run() {
         std::size_t next = count_;
         for (std::size_t i = 0; i != count_; ++i) {
-            if (!has_ended(i) && !sleeps(i) && (next == count_ || had_[i] < had_[next])) {
+            if (!has_ended(i) && !guests_[i]->sleeps() &&
+                (next == count_ || had_[i] < had_[next])) {
                 next = i;
             }
         }
@@ -104,9 +105,18 @@ private:
     }
     void run_turn(std::size_t of, std::uint64_t limit) {
         const std::uint64_t begun = clock_.now();
+        bool slept[most_guests];
+        for (std::size_t i = 0; i != count_; ++i) {
+            slept[i] = guests_[i]->sleeps();
+        }
         hooks around{*this, of};
         static_cast<void>(guests_[of]->run(end_of_turn(of, begun, limit), around));
         had_[of] += clock_.now() - begun;
+        for (std::size_t i = 0; i != count_; ++i) { // who slept saves up no more than a slice
+            if (slept[i] && had_[i] + slice < had_[of]) {
+                had_[i] = had_[of] - slice;
+            }
+        }
     }
     /// When it is somebody else's turn.
     std::uint64_t end_of_turn(std::size_t of, std::uint64_t now, std::uint64_t limit) {
@@ -117,7 +127,7 @@ private:
             }
             const std::uint64_t lead = had_[i] > had_[of] ? had_[i] - had_[of] : 0;
             std::uint64_t then = now + lead + slice;
-            if (sleeps(i)) { // never so soon that nobody gets anywhere
+            if (guests_[i]->sleeps()) { // never so soon that nobody gets anywhere
                 const std::uint64_t at_least = now + (lead > slice / 50 ? lead : slice / 50);
                 const std::uint64_t deadline = guests_[i]->next_deadline();
                 then = deadline > at_least ? deadline : at_least;
@@ -126,19 +136,6 @@ private:
         }
         return end;
     }
-    /// Who sleeps has no claim to the time that others have meanwhile, but for a slice.
-    bool sleeps(std::size_t i) {
-        if (!guests_[i]->sleeps()) {
-            return false;
-        }
-        for (std::size_t other = 0; other != count_; ++other) {
-            if (!has_ended(other) && had_[i] + slice < had_[other]) {
-                had_[i] = had_[other] - slice;
-            }
-        }
-        return true;
-    }
-
     /// Whether the turn of the one that runs is over, because another one has woken up. count_: nobody
     /// runs.
     bool give(std::uint8_t vector, std::size_t running) {
@@ -146,9 +143,9 @@ private:
             if (i == running || has_ended(i)) {
                 continue;
             }
-            const bool slept = sleeps(i);
+            const bool slept = guests_[i]->sleeps();
             if (guests_[i]->take_interrupt(vector)) {
-                return slept;
+                return slept && !guests_[i]->sleeps(); // it may not be able to take it
             }
         }
         host_.on_interrupt(vector);

@@ -179,8 +179,8 @@ public:
     [[nodiscard]] World& virtual_processor() { return world_; }
     [[nodiscard]] guest_type& guest() { return guest_; }
 
-    /// The state of the processor, what could interrupt it, and its last exits, oldest first. `line` is a callable that takes any
-    /// number of texts and numbers and prints them as one line.
+    /// The state of the processor, what could interrupt it, and its last exits, oldest first. `line` is a
+    /// callable that takes any number of texts and numbers and prints them as one line.
     template <class Line>
     void dump(Line&& line) {
         const cpu_state cpu = world_.state();
@@ -277,7 +277,8 @@ private:
         stop(pc::run_end::failed);
     }
 
-    /// With interrupts off only an NMI wakes it: if nobody sends one, this was its end.
+    /// With interrupts off only an NMI wakes it: if nobody sends one, this was its end. (That a device's MSI
+    /// could be one is not looked at.)
     progress still_halts() {
         if ((world_.rflags() & interrupt_flag) == 0 && !board_.can_send_nmi()) {
             stop(pc::run_end::halted);

@@ -13,7 +13,6 @@
 #include "log.hpp"
 #include "policies.hpp"
 
-#include "pt/assign/claims.hpp"
 #include "pt/assign/guest.hpp"
 #include "pt/assign/guest_room.hpp"
 #include "pt/assign/memory_reach.hpp"

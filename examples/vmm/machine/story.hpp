@@ -117,8 +117,11 @@ public:
     /// What the guest's NIC is put through: tables of a remapping unit, under that id there.
     template <class Tables>
     void tell_domain(const Tables& tables, std::uint16_t id) {
+        if (!is_story_told()) {
+            return;
+        }
         const auto owned = guest_->owned([](pt::pci::function_address) { return std::uint16_t{}; });
-        if (!is_story_told() || !owned) {
+        if (!owned) {
             return;
         }
         narrate("what ", nic_->host().at, " reaches, by the same addresses (VT-d, domain ",

@@ -58,7 +58,8 @@ private:
 
 /// The MC146818 of a PC [MC146818]: 128 bytes of CMOS memory behind an index at port 0x70 and data at
 /// 0x71; the time, the periodic interrupt and the update-ended interrupt. No alarm, and the time
-/// cannot be set: what the guest writes there is lost.
+/// cannot be set: what the guest writes there is lost. It reads on while register B says SET, where
+/// the chip's stands still.
 template <pt::clock Clock>
 class real_time_clock {
 public:
@@ -109,6 +110,7 @@ public:
             restart(now);
             break;
         case status_b:
+            // SET clears UIE [MC146818].
             bytes_[status_b] = (value & stopped) != 0 ? byte(value & ~update_ended) : value;
             restart(now);
             break;

@@ -191,7 +191,7 @@ void kernel::run(const multiboot_information& loaded) {
         isolated = audit.run() && isolated;
     }
     isolated = tell_audits(audit) && isolated;
-    say(decimal{units.faults()}, " faults of the remapping units");
+    say("faults of the remapping units: ", decimal{units.faults()});
     chapter("The end");
     const char* const left = tear_down(units, frames_before);
     end_run(pcs, isolated ? left : "the audit has found what should not be");

@@ -72,14 +72,14 @@ constexpr std::uint64_t cr4_debugging_extensions = 1U << 3;
 constexpr std::uint32_t bit_of(exception_vector which) {
     return 1U << static_cast<unsigned>(which);
 }
-/// A guest can have these two come up in their own delivery, for ever; and no interrupt of the host's exits
-/// between.
-constexpr std::uint32_t exceptions_that_exit =
-    bit_of(exception_vector::debug) | bit_of(exception_vector::alignment_check);
-/// While we step, which the guest would find in the flags that a delivery pushes. All but the host's machine
-/// checks, and vector 2, which is no exception.
-constexpr std::uint32_t exceptions_of_a_step =
-    ~(bit_of(exception_vector::nmi_interrupt) | bit_of(exception_vector::machine_check));
+/// A guest can have the first two come up in their own delivery, for ever; and no interrupt of the host's
+/// exits between. A machine check is the host's.
+constexpr std::uint32_t exceptions_that_exit = bit_of(exception_vector::debug) |
+                                               bit_of(exception_vector::alignment_check) |
+                                               bit_of(exception_vector::machine_check);
+/// While we step, which the guest would find in the flags that a delivery pushes. All but vector 2, which is
+/// no exception.
+constexpr std::uint32_t exceptions_of_a_step = ~bit_of(exception_vector::nmi_interrupt);
 
 /// Whether DR6 has the cause of a breakpoint that DR7 enables. Causes may be there for others, too.
 constexpr bool met_breakpoint(std::uint64_t dr6, std::uint64_t dr7) {
@@ -400,6 +400,10 @@ void world::stop_stepping() {
 
 /// The guest's, which gets it; or the trap behind the instruction that we step over.
 void world::explain_exception(vm_exit& exit, exception_vector which) {
+    if (which == exception_vector::machine_check) {
+        asm volatile("int $18");
+        return;
+    }
     const bool trap = stepping_ != stepping::no && which == exception_vector::debug &&
                       (vmcb_.dr6 & single_step) != 0;
     const bool ours = trap && !trap_flag_;

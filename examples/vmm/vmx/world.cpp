@@ -200,11 +200,12 @@ void world::write_controls() {
             with_required(msr::vmx_true_entry_controls,
                           all_of(entry_control::load_debug_controls, entry_control::load_efer,
                                  entry_control::load_pat)));
-    // A guest can have these two come up in their own delivery, for ever; and no interrupt of the host's
-    // exits between.
+    // A guest can have the first two come up in their own delivery, for ever; and no interrupt of the
+    // host's exits between. A machine check is the host's.
     vmwrite(vmcs_field::exception_bitmap,
             1U << static_cast<unsigned>(exception_vector::debug) |
-                1U << static_cast<unsigned>(exception_vector::alignment_check));
+                1U << static_cast<unsigned>(exception_vector::alignment_check) |
+                1U << static_cast<unsigned>(exception_vector::machine_check));
     vmwrite(vmcs_field::cr3_target_count, 0);
     vmwrite(vmcs_field::entry_interruption_information, 0);
     vmwrite(vmcs_field::io_bitmap_a, address_of(bitmap_a_));
@@ -455,8 +456,10 @@ void world::prepare(const pt::lapic::entry_decision& decision, std::uint64_t nan
     if (words.clear_blocking_by_nmi) {
         set_blocking(blocking().with(interruptibility_state::blocking_by_nmi(false)));
     }
-    set(processor_based::interrupt_window_exiting, decision.interrupt_window);
-    set(processor_based::nmi_window_exiting, decision.nmi_window);
+    const bool behind_sti = decision.nmi_window && !decision.event.present &&
+                            pt::vmx::nmi_waits_for_interrupt_window(blocking());
+    set(processor_based::interrupt_window_exiting, decision.interrupt_window || behind_sti);
+    set(processor_based::nmi_window_exiting, decision.nmi_window && !behind_sti);
     vmwrite(vmcs_field::preemption_timer, preemption_ticks(nanoseconds));
 
     // A processor that says so in IA32_VMX_MISC keeps this control by itself.
@@ -489,7 +492,9 @@ vm_exit world::explain() {
     exit.code.code = code_size_now();
 
     const exit_interruption_information exited{vmread32(vmcs_field::exit_interruption_information)};
-    if (pt::vmx::nmi_unblocked_by_iret(reason, exit.words[1], exited, vectoring)) {
+    // An exception that exits goes to the guest: its IRET has ended the blocking on a real machine, too.
+    if (reason != exit_reason::exception_or_nmi &&
+        pt::vmx::nmi_unblocked_by_iret(reason, exit.words[1], exited, vectoring)) {
         set_blocking(blocking().with(interruptibility_state::blocking_by_nmi(true)));
     }
     explain_reason(exit, reason);
@@ -588,6 +593,10 @@ void world::explain_exception(vm_exit& exit) {
         asm volatile("int $2");
         return;
     }
+    if (exception_vector{found.vector} == exception_vector::machine_check) {
+        asm volatile("int $18");
+        return;
+    }
     exit.raise = found;
     if (exception_vector{found.vector} == exception_vector::debug) {
         // INT1 has no cause in DR6, and a length.
@@ -643,7 +652,12 @@ void world::explain_control_register(vm_exit& exit) {
         (value & cpu_state::cr0_paging) != 0 && (value & cpu_state::cr0_protection_enable) == 0;
     const bool write_through_without_cache =
         (value & cr0_not_write_through) != 0 && (value & cr0_cache_disable) == 0;
-    if (paging_without_protection || write_through_without_cache || value >> 32 != 0) {
+    const bool long_mode_without_pae =
+        (value & ~vmread(vmcs_field::guest_cr0) & cpu_state::cr0_paging) != 0 &&
+        (vmread(vmcs_field::guest_efer) & cpu_state::efer_long_mode_enable) != 0 &&
+        (vmread(vmcs_field::guest_cr4) & cpu_state::cr4_physical_address_extension) == 0;
+    if (paging_without_protection || write_through_without_cache || long_mode_without_pae ||
+        value >> 32 != 0) {
         exit.raise = general_protection;
         return;
     }

@@ -280,7 +280,8 @@ public:
         return last;
     }
     /// Whether all that was submitted before is done. An error says that some of it may not be;
-    /// that may be too careful where one asks after a later failure for the first time.
+    /// that may be too careful where one asks after a later failure for the first time. After
+    /// errc::absent, when the unit answers again, post() tells it anew of what it may have missed.
     constexpr result<bool> done(completion which) {
         if (!owns_) {
             return error{errc::refused, global_status::offset};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Two guests of which one wants all the time there is. The guests are played: what they do with their time is said here.
+// Two guests of which one wants all the time there is. The guests are played: what they do with their time is said here,
+// and an interrupt takes none.
 #include "../../../examples/vmm/loop/scheduler.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -28,8 +29,10 @@ struct played_guest {
     std::uint64_t exit_takes = 0;      ///< each time it runs, first
     std::uint64_t runs_for = 0;        ///< and then sleeps; 0: it does not
     std::uint64_t sleeps_for = vmm::pc::never;
+    bool wakes = true; ///< by an interrupt
 
     std::uint64_t had = 0;
+    unsigned turns = 0;
     std::uint64_t wakes_at = 0; ///< it sleeps until then
     std::uint64_t next_interrupt = 0;
     const played_guest* nic_owner = nullptr;
@@ -43,7 +46,7 @@ struct played_guest {
         if (vector != nic_vector || interrupt_every == 0) {
             return false;
         }
-        wakes_at = 0;
+        wakes_at = wakes ? 0 : wakes_at;
         return true;
     }
     played_guest& virtual_processor() { return *this; }
@@ -56,6 +59,7 @@ struct played_guest {
     template <class Hooks>
     vmm::progress run(std::uint64_t until, Hooks& hooks) {
         const std::uint64_t begun = time_now;
+        ++turns;
         time_now += exit_takes;
         const std::uint64_t sleep = runs_for != 0 ? time_now + runs_for : vmm::pc::never;
         const std::uint64_t every = nic_owner->interrupt_every;
@@ -109,6 +113,28 @@ TEST_CASE("who computes has half of the time, whatever the other one does for mo
     // Each time it runs, it does something that cannot be interrupted.
     CHECK(share_beside({.exit_takes = 30 * millisecond}) >= 45);
     CHECK(share_beside({.exit_takes = 30 * millisecond, .runs_for = 1, .sleeps_for = 1}) >= 45);
+}
+
+TEST_CASE("who slept for long has no claim to the time", "[vmm_pc][scheduler]") {
+    time_now = 0;
+    played_guest busy{};
+    played_guest late{.wakes_at = second / 2};
+    busy.nic_owner = late.nic_owner = &busy;
+    played_guest* both[] = {&busy, &late};
+    vmm::scheduler<played_guest, played_clock>{both, 2, played_clock{}}.run(second);
+    CHECK(late.had > 245 * millisecond);
+    CHECK(late.had < 260 * millisecond); // half of the rest, and a slice
+}
+
+TEST_CASE("who cannot take an interrupt ends nobody's turn", "[vmm_pc][scheduler][hostile]") {
+    time_now = 0;
+    played_guest busy{};
+    played_guest deaf{.interrupt_every = 100 * microsecond, .wakes = false};
+    deaf.wakes_at = vmm::pc::never;
+    busy.nic_owner = deaf.nic_owner = &deaf;
+    played_guest* both[] = {&busy, &deaf};
+    vmm::scheduler<played_guest, played_clock>{both, 2, played_clock{}}.run(second);
+    CHECK(busy.turns == 1);
 }
 
 TEST_CASE("who sleeps most of the time is served at once", "[vmm_pc][scheduler]") {

@@ -1069,6 +1069,18 @@ TEST_CASE("a unit that did not answer for a while is told again what there is to
         CHECK(q->complete());
         CHECK(m.done_count == 1);
     }
+    SECTION("with post() and done()") {
+        REQUIRE(q->submit(page(0)));
+        m.gone = true;
+        const auto posted = q->post();
+        REQUIRE(posted);
+        CHECK(q->done(*posted).error() == error{errc::absent, 0x34});
+        m.gone = false;
+        CHECK_FALSE(q->done(*posted).value());
+        REQUIRE(q->post() == posted);
+        CHECK_FALSE(q->done(*posted).value()); // which looks, and so the unit goes on
+        CHECK(q->done(*posted).value());
+    }
     SECTION("with a full queue") {
         for (u64 n = 0; n < 255; ++n) {
             REQUIRE(q->submit(page(n)));
