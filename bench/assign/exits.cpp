@@ -21,6 +21,19 @@ constexpr std::size_t frames = 1024;
 constexpr std::uint64_t exits = 4096;
 constexpr unsigned vectors_in_use = nic_vectors - 1;
 
+/// `exit(random number, which)` again and again, as from different places: nothing is kept in registers of
+/// what `measured` holds. Whether all were right.
+template <class Measured, class Exit>
+bool at_each_exit(Measured* measured, Exit exit) {
+    random_numbers random;
+    bool good = true;
+    for (std::uint64_t i = 0; i != exits; ++i) {
+        good = exit(random.next(), i) && good;
+        keep(measured);
+    }
+    return good;
+}
+
 /// A guest that drives its NIC.
 class driven {
 public:
@@ -64,17 +77,14 @@ protected:
     /// `taken(host vector)` makes it the guest's; `word(event)` is what the entry takes.
     template <class Taken, class Word>
     bool run_all(Taken taken, Word word) {
-        random_numbers random;
-        bool good = true;
-        for (std::uint64_t i = 0; i != exits; ++i) {
-            const auto n = static_cast<unsigned>(random.next() % vectors_in_use);
-            good = taken(host_vectors_[n]) && good;
+        return at_each_exit(this, [&](std::uint64_t random, std::uint64_t) {
+            const auto n = static_cast<unsigned>(random % vectors_in_use);
+            bool good = taken(host_vectors_[n]);
             const auto decision = m_.cpu.before_entry();
             good = word(decision.event) == (0x8000'0000 | m_.guest_vector(n)) && good;
             (void)m_.apic.eoi();
-            keep(this);
-        }
-        return good;
+            return good;
+        });
     }
 
 private:
@@ -231,15 +241,13 @@ public:
     [[nodiscard]] bool ready() const { return true; }
     bool undo() { return true; }
     bool run(unsigned) {
-        random_numbers random;
         host_ports ports{&host_};
-        for (std::uint64_t i = 0; i != exits; ++i) {
-            const auto offset = static_cast<std::uint16_t>(port_of(random.next()) - ports_here);
+        return at_each_exit(this, [&](std::uint64_t random, std::uint64_t i) {
+            const auto offset = static_cast<std::uint16_t>(port_of(random) - ports_here);
             ports.out32(io_port{static_cast<std::uint16_t>(nic_ports + offset)},
                         static_cast<std::uint32_t>(i));
-            keep(this);
-        }
-        return true;
+            return true;
+        });
     }
 
 protected:
@@ -251,20 +259,17 @@ class forwarded_by_hand : public direct_ports {
 public:
     using direct_ports::direct_ports;
     bool run(unsigned) {
-        random_numbers random;
         host_ports ports{&host_};
-        bool good = true;
-        for (std::uint64_t i = 0; i != exits; ++i) {
-            const std::uint16_t port = port_of(random.next());
+        return at_each_exit(this, [&](std::uint64_t random, std::uint64_t i) {
+            const std::uint16_t port = port_of(random);
             spin_lock lock{&lock_};
             lock.lock();
-            good = port >= bar_ && port + 4U <= bar_ + size_ && good;
+            const bool good = port >= bar_ && port + 4U <= bar_ + size_;
             ports.out32(io_port{static_cast<std::uint16_t>(port - bar_ + to_)},
                         static_cast<std::uint32_t>(i));
             lock.unlock();
-            keep(this);
-        }
-        return good;
+            return good;
+        });
     }
 
 private:
@@ -279,14 +284,9 @@ class io_forwarded : public driven {
 public:
     using driven::driven;
     bool run(unsigned) {
-        random_numbers random;
-        bool good = true;
-        for (std::uint64_t i = 0; i != exits; ++i) {
-            good =
-                m_.out(port_of(random.next()), width::dword, static_cast<std::uint32_t>(i)) && good;
-            keep(this);
-        }
-        return good;
+        return at_each_exit(this, [this](std::uint64_t random, std::uint64_t i) {
+            return m_.out(port_of(random), width::dword, static_cast<std::uint32_t>(i));
+        });
     }
 };
 
@@ -299,14 +299,10 @@ class config_read : public driven {
 public:
     using driven::driven;
     bool run(unsigned) {
-        random_numbers random;
-        bool good = true;
-        for (std::uint64_t i = 0; i != exits; ++i) {
-            good = m_.out(0xCF8, width::dword, 0x8000'1800 | offset_of(random.next())) && good;
-            good = m_.in(0xCFC, width::dword) && good;
-            keep(this);
-        }
-        return good;
+        return at_each_exit(this, [this](std::uint64_t random, std::uint64_t) {
+            const bool good = m_.out(0xCF8, width::dword, 0x8000'1800 | offset_of(random));
+            return m_.in(0xCFC, width::dword) && good;
+        });
     }
 };
 
@@ -351,16 +347,10 @@ class msi_x_write : public driven {
 public:
     using driven::driven;
     bool run(unsigned) {
-        random_numbers random;
-        bool good = true;
-        for (std::uint64_t i = 0; i != exits; ++i) {
-            const std::uint64_t dword = random.next() % 3;
-            good = m_.store(msi_x_here + std::uint64_t{16} * vectors_in_use + 4 * dword,
-                            static_cast<std::uint32_t>(i)) &&
-                   good;
-            keep(this);
-        }
-        return good;
+        return at_each_exit(this, [this](std::uint64_t random, std::uint64_t i) {
+            return m_.store(msi_x_here + std::uint64_t{16} * vectors_in_use + 4 * (random % 3),
+                            static_cast<std::uint32_t>(i));
+        });
     }
 };
 
@@ -369,14 +359,10 @@ class msi_x_mask : public driven {
 public:
     using driven::driven;
     bool run(unsigned) {
-        random_numbers random;
-        bool good = true;
-        for (std::uint64_t i = 0; i != exits; ++i) {
-            const std::uint64_t control = msi_x_here + 16 * (random.next() % vectors_in_use) + 12;
-            good = m_.store(control, 1) && m_.store(control, 0) && good;
-            keep(this);
-        }
-        return good;
+        return at_each_exit(this, [this](std::uint64_t random, std::uint64_t) {
+            const std::uint64_t control = msi_x_here + 16 * (random % vectors_in_use) + 12;
+            return m_.store(control, 1) && m_.store(control, 0);
+        });
     }
 };
 
@@ -388,25 +374,19 @@ public:
     [[nodiscard]] bool ready() const { return true; }
     bool undo() { return true; }
     bool run(unsigned) {
-        random_numbers random;
-        bool good = true;
-        for (std::uint64_t i = 0; i != exits; ++i) {
-            const std::uint64_t dword = random.next() % 3;
-            registers_[rdi] = msi_x_here + std::uint64_t{16} * vectors_in_use + 4 * dword;
+        return at_each_exit(this, [this](std::uint64_t random, std::uint64_t i) {
+            registers_[rdi] = msi_x_here + std::uint64_t{16} * vectors_in_use + 4 * (random % 3);
             registers_[rax] = i;
             std::uint8_t bytes[15];
             flat_memory{code_}.read(gpa{guest_code}, bytes, sizeof bytes);
             keep(&bytes);
-            good = bytes[0] == 0x89 && bytes[1] == 0x07 && good;
             const std::uint64_t offset = registers_[rdi] - table_;
-            good = offset < sizeof dwords_ && good;
             spin_lock lock{&lock_};
             lock.lock();
             dwords_[offset % sizeof dwords_ / 4] = static_cast<std::uint32_t>(registers_[rax]);
             lock.unlock();
-            keep(this);
-        }
-        return good;
+            return bytes[0] == 0x89 && bytes[1] == 0x07 && offset < sizeof dwords_;
+        });
     }
 
 private:
