@@ -198,9 +198,8 @@ public:
                  raw[3]);
         }
         const pt::vcpu::instruction_bytes code = world_.code();
-        std::uint64_t bytes[2] = {};
-        for (unsigned i = 0; i < code.count && i < pt::vcpu::longest_instruction;
-             ++i) { // as in memory
+        std::uint64_t bytes[2] = {}; // in their order in memory
+        for (unsigned i = 0; i < code.count && i < pt::vcpu::longest_instruction; ++i) {
             bytes[i / 8] |= std::uint64_t{code.bytes[i]} << (56 - 8 * (i % 8));
         }
         line("code, ", std::uint64_t{code.count}, " bytes: ", bytes[0], " ", bytes[1]);
